@@ -1,0 +1,58 @@
+// What travels as one BullMQ job: predictions of one tenant, model version and lane.
+import type { Lane } from './prediction.ts';
+import type { WireTensors } from './tensor.ts';
+
+/** A worker refuses a bundle of a format it does not know. */
+export const bundleFormat = 1;
+
+/** Bounds of one bundle (DESIGN: group commit). Larger ones gain little: at 64 the job's own cost is under one Redis command each. */
+export const bundleLimits = { predictions: 64, bytes: 256 * 1024, rows: 4096 } as const;
+
+/** Tensors above this are put beside the bundle as one binary Redis value. */
+export const inlinePayloadBytes = 64 * 1024;
+
+/** A model version as workers must find it: by name and number, and proven by the digest of its file. */
+export interface ModelVersionId {
+  readonly name: string;
+  readonly version: number;
+  /** SHA-256 of model.onnx, hex. */
+  readonly digest: string;
+}
+
+export interface BundledPrediction {
+  readonly inputs: WireTensors;
+  /** Set where the tensors' bytes are a Redis value of their own. */
+  readonly payloadKey?: string;
+  readonly rows: number;
+  /** When the API accepted it, milliseconds since the epoch. */
+  readonly acceptedAt: number;
+  /** After this moment (milliseconds since the epoch) it expires unrun. */
+  readonly deadlineAt?: number;
+  /** Echoed with the result: the caller's own data and the wanted form of the outputs. */
+  readonly echo?: Echo;
+}
+
+export interface Echo {
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly parameters?: PredictionParameters;
+}
+
+export interface PredictionParameters {
+  readonly format?: OutputFormat;
+  /** Names of the outputs to return; all by default. */
+  readonly outputs?: readonly string[];
+}
+
+export const outputFormats = ['nested', 'flat', 'base64'] as const;
+/** `nested` arrays, or tensor objects `{dtype, shape, data}` with `data` `flat` or `base64`. */
+export type OutputFormat = (typeof outputFormats)[number];
+
+export interface Bundle {
+  readonly format: typeof bundleFormat;
+  readonly tenant: string;
+  readonly model: ModelVersionId;
+  readonly lane: Lane;
+  /** The API node to wake when predictions settle; absent where nobody waits. */
+  readonly replyTo?: string;
+  readonly predictions: readonly BundledPrediction[];
+}

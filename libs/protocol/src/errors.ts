@@ -1,0 +1,83 @@
+// The one catalogue of expected failures: what a code means, which HTTP status it becomes, whether trying again helps.
+// A problem document (RFC 9457) is made from it by the API; a failed prediction carries the same codes in `error`.
+// docs/errors.md lists every code; a test keeps the two in step.
+
+interface ErrorKind {
+  /** HTTP status of a request that fails with this code; 200 where it only ever stands inside a prediction. */
+  readonly status: number;
+  readonly title: string;
+  /** True where the same request may succeed later without a change. */
+  readonly retryable: boolean;
+}
+
+export const errorCatalogue = {
+  'malformed-request': { status: 400, title: 'The request cannot be read', retryable: false },
+  'not-found': { status: 404, title: 'There is no such thing here', retryable: false },
+  'unknown-model': { status: 404, title: 'The model, version or alias is not in the repository', retryable: false },
+  'method-not-allowed': { status: 405, title: 'This path does not take that method', retryable: false },
+  'not-cancelable': { status: 409, title: 'The prediction had already ended', retryable: false },
+  'result-expired': { status: 410, title: 'The result is older than the retention', retryable: false },
+  'payload-too-large': { status: 413, title: 'The request is larger than the limit', retryable: false },
+  'unsupported-media-type': { status: 415, title: 'The body must be application/json', retryable: false },
+  'invalid-prediction': { status: 422, title: 'The prediction does not fit its model or the schema', retryable: false },
+  'internal': { status: 500, title: 'Something broke on our side', retryable: true },
+  'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
+  'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
+  'queue-unavailable': { status: 503, title: 'Redis cannot be reached', retryable: true },
+  'model-changed': { status: 200, title: 'The file of this model version is not the one that was asked for', retryable: false },
+  'model-failed': { status: 200, title: 'The model refused these inputs', retryable: false },
+  'deadline-exceeded': { status: 200, title: 'The deadline passed before the prediction ran', retryable: false },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** One thing wrong with a request: where it stands (a JSON pointer as URI fragment, RFC 6901 §6) and what was expected. */
+export interface Fault {
+  readonly pointer: string;
+  readonly detail: string;
+}
+
+/** An expected failure. Thrown where a request or a prediction cannot go on; translated in one place per process. */
+export class MillraceError extends Error {
+  override readonly name = 'MillraceError';
+  readonly code: ErrorCode;
+  readonly faults: readonly Fault[];
+  /** Seconds after which trying again makes sense, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { faults?: readonly Fault[]; cause?: unknown; retryAfterSeconds?: number } = {},
+  ) {
+    super(detail, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.faults = options.faults ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+
+  get status(): number {
+    return errorCatalogue[this.code].status;
+  }
+}
+
+/** The failure as it stands in a prediction's `error` or in a batch item's: problem members without the transport's. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly errors?: readonly Fault[];
+}
+
+/** Makes the RFC 9457 document of an expected failure. */
+export function problemOf(error: MillraceError): Problem {
+  const { title, status } = errorCatalogue[error.code];
+  return {
+    type: `/problems/${error.code}`,
+    title,
+    status,
+    detail: error.message,
+    ...(error.faults.length > 0 && { errors: error.faults }),
+  };
+}
