@@ -5,6 +5,7 @@ export * from './model-ref.ts';
 export * from './plain.ts';
 export * from './pointer.ts';
 export * from './prediction.ts';
+export * from './present.ts';
 export * from './result.ts';
 export * from './signature.ts';
 export * from './tensor.ts';

@@ -6,6 +6,13 @@ import { below } from './pointer.ts';
 import { arrayTypes, bytesOf, elementBytes, elementCount, numbersOf, toBase64 } from './tensor.ts';
 import type { Dtype, NumericDtype, NumericTensor, StringTensor, Tensor } from './tensor.ts';
 
+declare global {
+  interface JSON {
+    /** In Node 24 (ECMAScript: JSON.parse source text access), not yet in TypeScript's libraries. */
+    rawJSON(text: string): unknown;
+  }
+}
+
 /** Past this many faults a prediction's list is cut: the rest are mostly the same mistake. */
 export const maxFaults = 20;
 

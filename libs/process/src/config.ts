@@ -1,0 +1,54 @@
+// Settings of a process: one schema per app with name, type, unit, default and meaning, read from the environment.
+import type { Static, TObject, TSchema } from 'typebox';
+import Value from 'typebox/value';
+
+/** Every fault of the environment at once; the message is for the person who started the process. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/**
+ * Reads the settings of `schema`. The setting `maxRows` is the variable `MILLRACE_MAX_ROWS`, or what its schema's `env`
+ * says; an empty variable counts as absent. Throws `ConfigError`.
+ */
+export function readConfig<Schema extends TObject>(schema: Schema, env: Readonly<Record<string, string | undefined>>): Static<Schema> {
+  const given: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(schema.properties)) {
+    given[key] = env[variableOf(key, setting)] || undefined;
+    if (given[key] === undefined) delete given[key];
+  }
+  const config = Value.Default(schema, Value.Convert(schema, given)) as Record<string, unknown>;
+  const faults = Object.entries(schema.properties).flatMap(([key, setting]) => {
+    if (config[key] === undefined) return 'optional' in setting ? [] : [`${variableOf(key, setting)}: expected ${expectationOf(setting)}, got nothing`];
+    if (Value.Check(setting, config[key])) return [];
+    const got = 'secret' in setting ? 'something else' : JSON.stringify(given[key]);
+    return [`${variableOf(key, setting)}: expected ${expectationOf(setting)}, got ${got}`];
+  });
+  if (faults.length > 0) throw new ConfigError(`The settings cannot be used:\n  ${faults.join('\n  ')}`);
+  return config as Static<Schema>;
+}
+
+/** The settings as a table for `--help`: variable, meaning, default. */
+export function describeConfig(schema: TObject): string {
+  return Object.entries(schema.properties).map(([key, setting]) => {
+    const { description = '', default: preset } = setting as { description?: string; default?: unknown };
+    return `  ${variableOf(key, setting).padEnd(34)} ${description}${preset === undefined ? '' : ` [${String(preset)}]`}`;
+  }).join('\n');
+}
+
+/** The environment that gives another process these settings. */
+export function configEnv<Schema extends TObject>(schema: Schema, settings: Partial<Static<Schema>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(settings).map(([key, value]) => [variableOf(key, schema.properties[key] as TSchema), String(value)]));
+}
+
+function variableOf(key: string, setting: TSchema): string {
+  if ('env' in setting) return String(setting.env);
+  return `MILLRACE_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+function expectationOf(setting: TSchema): string {
+  const { type, enum: choices, minimum, maximum, pattern, description } = setting as Record<string, unknown>;
+  const kind = Array.isArray(choices) ? `one of ${choices.join(', ')}` : type === 'integer' ? 'a whole number' : `a ${String(type)}`;
+  const range = [minimum !== undefined && `at least ${String(minimum)}`, maximum !== undefined && `at most ${String(maximum)}`, pattern !== undefined && `matching ${String(pattern)}`];
+  return [kind, ...range.filter(Boolean)].join(', ') + (description ? ` (${String(description)})` : '');
+}

@@ -1,0 +1,5 @@
+export { ConfigError, configEnv, describeConfig, readConfig } from './config.ts';
+export { type Checks, type HealthReport, runChecks, serveHealth } from './health.ts';
+export { Lifecycle } from './lifecycle.ts';
+export { createLogger, type Logger, logLevels, printableUrl } from './logger.ts';
+export { buckets, Counter, createRegistry, Gauge, Histogram, type Registry } from './metrics.ts';

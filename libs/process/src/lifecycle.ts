@@ -1,0 +1,67 @@
+// Start in order, stop in reverse, exit in time.
+import type { Logger } from './logger.ts';
+
+interface Owned {
+  readonly name: string;
+  readonly stop: () => unknown;
+}
+
+/** Owns what a process has started, and ends it: on a signal, on the death of the parent, or on a fatal error. */
+export class Lifecycle {
+  readonly #log: Logger;
+  readonly #graceMs: number;
+  readonly #owned: Owned[] = [];
+  #stopping = false;
+  #begin!: (exitCode: number) => void;
+  readonly #begun = new Promise<number>((resolve) => { this.#begin = resolve; });
+
+  constructor(log: Logger, graceMs: number) {
+    this.#log = log;
+    this.#graceMs = graceMs;
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#onSignal(signal));
+    // A parent that spawned us with an IPC channel and dies (even by SIGKILL) closes it.
+    process.on('disconnect', () => this.#onSignal('parent gone'));
+    process.on('uncaughtException', (error) => this.fail(error));
+    process.on('unhandledRejection', (error) => this.fail(error));
+  }
+
+  /** Registers how to end a part, in the order of starting. */
+  own(name: string, stop: () => unknown): void {
+    this.#owned.push({ name, stop });
+  }
+
+  /** Something broke that nothing here can mend: stops the process with exit code 1. */
+  fail(error: unknown): void {
+    this.#log.fatal({ err: error }, 'process failed');
+    this.#begin(1);
+  }
+
+  /** Waits for the end, stops every part in reverse and exits. What does not stop within the grace period is left. */
+  async untilStopped(): Promise<never> {
+    const exitCode = await this.#begun;
+    this.#stopping = true;
+    const timer = setTimeout(() => {
+      this.#log.error({ graceMs: this.#graceMs }, 'grace period is over, exiting');
+      process.exit(1);
+    }, this.#graceMs);
+    for (const { name, stop } of this.#owned.reverse()) {
+      try {
+        await stop();
+      } catch (error) {
+        this.#log.error({ err: error, part: name }, 'part did not stop cleanly');
+      }
+    }
+    clearTimeout(timer);
+    this.#log.info('stopped');
+    process.exit(exitCode);
+  }
+
+  #onSignal(reason: string): void {
+    if (this.#stopping) {
+      this.#log.warn({ reason }, 'second signal, exiting at once');
+      process.exit(1);
+    }
+    this.#log.info({ reason }, 'stopping');
+    this.#begin(0);
+  }
+}

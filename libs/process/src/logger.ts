@@ -1,0 +1,25 @@
+// Structured logs: constant messages, data in fields.
+import { type Logger, pino } from 'pino';
+
+export type { Logger } from 'pino';
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+/** A logger that writes one JSON object a line to standard output: `ts` (ISO 8601), `level`, `service`, `pid`, `msg`, fields. */
+export function createLogger(service: string, level: (typeof logLevels)[number]): Logger {
+  return pino({
+    level,
+    base: { service, pid: process.pid },
+    timestamp: () => `,"ts":"${new Date().toISOString()}"`,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+  });
+}
+
+/** A URL fit for logs: without its user and password. */
+export function printableUrl(text: string): string {
+  const url = new URL(text);
+  url.username = '';
+  url.password = '';
+  return url.href;
+}

@@ -1,0 +1,60 @@
+// A prediction as the API shows it, made from what Redis knows of it.
+import type { Echo, OutputFormat } from './bundle.ts';
+import { MillraceError, problemOf } from './errors.ts';
+import type { Prediction } from './http.ts';
+import { toPlain } from './plain.ts';
+import type { ResultRecord } from './result.ts';
+import { fromWireAll, type WireTensors } from './tensor.ts';
+
+/** What is known of a prediction that has no result yet. */
+export interface Pending {
+  readonly state: 'queued' | 'running';
+  readonly model: string;
+  readonly version: number;
+  readonly acceptedAt: number;
+  readonly echo?: Echo;
+}
+
+/** The prediction's resource. `format` is the form of the outputs where it differs from the one asked for at submission. */
+export function presentPrediction(id: string, known: ResultRecord | Pending, format?: OutputFormat): Prediction {
+  const settled = 'outcome' in known ? known : undefined;
+  const { parameters, metadata } = known.echo ?? {};
+  return {
+    id,
+    object: 'prediction',
+    status: 'outcome' in known ? known.outcome : known.state,
+    model: known.model,
+    version: known.version,
+    created_at: isoTime(known.acceptedAt),
+    started_at: settled?.startedAt === undefined ? null : isoTime(settled.startedAt),
+    completed_at: settled ? isoTime(settled.settledAt) : null,
+    outputs: settled?.outputs ? presentOutputs(settled.outputs, format ?? parameters?.format ?? 'nested', parameters?.outputs) : null,
+    labels: settled?.labels ?? null,
+    error: settled?.error ? problemOf(new MillraceError(settled.error.code, settled.error.detail)) : null,
+    metrics: settled?.timing ? presentTiming(settled, settled.timing) : null,
+    metadata: metadata ?? {},
+    urls: { get: `/api/v1/predictions/${id}`, cancel: `/api/v1/predictions/${id}/cancel` },
+  };
+}
+
+function presentOutputs(outputs: WireTensors, format: OutputFormat, wanted: readonly string[] | undefined): Record<string, unknown> {
+  const plain: Record<string, unknown> = {};
+  for (const [name, tensor] of Object.entries(fromWireAll(outputs))) {
+    if (!wanted || wanted.includes(name)) plain[name] = toPlain(tensor, format);
+  }
+  return plain;
+}
+
+function presentTiming(record: ResultRecord, timing: NonNullable<ResultRecord['timing']>): Prediction['metrics'] {
+  return {
+    queue_ms: timing.queueMs,
+    batch_wait_ms: timing.batchWaitMs,
+    inference_ms: timing.inferenceMs,
+    total_ms: record.settledAt - record.acceptedAt,
+    batch_rows: timing.batchRows,
+  };
+}
+
+function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}
