@@ -1,0 +1,121 @@
+// Predictions → bundles, by group commit: what arrives while a send is under way travels together in the next one.
+// There is no timer. An idle system sends the first prediction at once; a busy one fills bundles.
+import { MillraceError } from '@millrace/protocol';
+
+export interface Weight {
+  readonly bytes: number;
+  readonly rows: number;
+}
+
+export interface BundleLimits extends Weight {
+  readonly predictions: number;
+}
+
+export interface CoalescerOptions<Item> {
+  /** Sends one bundle; resolves to its id once it is safe, rejects where it is not known to be. */
+  readonly send: (key: string, items: readonly Item[]) => Promise<string>;
+  readonly limits: BundleLimits;
+  /** Sends of one key that may be under way at once. */
+  readonly sendsInFlight: number;
+  /** Predictions that may wait here, all keys together; past it they are refused as `overloaded`. */
+  readonly maxWaiting: number;
+}
+
+/** Where a prediction went: its bundle and its place there. */
+export interface Placement {
+  readonly bundleId: string;
+  readonly index: number;
+}
+
+interface Entry<Item> extends Weight {
+  readonly item: Item;
+  readonly resolve: (placement: Placement) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface KeyState<Item> {
+  readonly waiting: Entry<Item>[];
+  inFlight: number;
+  pumpScheduled: boolean;
+}
+
+export class Coalescer<Item> {
+  readonly #options: CoalescerOptions<Item>;
+  readonly #keys = new Map<string, KeyState<Item>>();
+  #waiting = 0;
+
+  constructor(options: CoalescerOptions<Item>) {
+    this.#options = options;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Resolves once the bundle that the item went with is safe; rejects with `overloaded` or with the send's error. */
+  submit(key: string, item: Item, { bytes, rows }: Weight): Promise<Placement> {
+    if (this.#waiting >= this.#options.maxWaiting) {
+      const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
+      return Promise.reject(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
+    }
+    const state = this.#stateOf(key);
+    this.#waiting++;
+    return new Promise((resolve, reject) => {
+      state.waiting.push({ item, bytes, rows, resolve, reject });
+      this.#schedule(key, state);
+    });
+  }
+
+  #stateOf(key: string): KeyState<Item> {
+    let state = this.#keys.get(key);
+    if (!state) this.#keys.set(key, state = { waiting: [], inFlight: 0, pumpScheduled: false });
+    return state;
+  }
+
+  /** On the next turn of the event loop, so that requests which arrived in this one go together. */
+  #schedule(key: string, state: KeyState<Item>): void {
+    if (state.pumpScheduled || state.inFlight >= this.#options.sendsInFlight) return;
+    state.pumpScheduled = true;
+    setImmediate(() => {
+      state.pumpScheduled = false;
+      this.#pump(key, state);
+    });
+  }
+
+  #pump(key: string, state: KeyState<Item>): void {
+    while (state.waiting.length > 0 && state.inFlight < this.#options.sendsInFlight) {
+      const entries = state.waiting.splice(0, this.#countThatFits(state.waiting));
+      this.#waiting -= entries.length;
+      state.inFlight++;
+      void this.#send(key, state, entries);
+    }
+    if (state.waiting.length === 0 && state.inFlight === 0) this.#keys.delete(key);
+  }
+
+  async #send(key: string, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
+    try {
+      const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
+      for (const [index, entry] of entries.entries()) entry.resolve({ bundleId, index });
+    } catch (error) {
+      for (const entry of entries) entry.reject(error);
+    } finally {
+      state.inFlight--;
+      this.#pump(key, state);
+    }
+  }
+
+  /** At least one: an item that alone is over a limit travels alone. */
+  #countThatFits(waiting: readonly Entry<Item>[]): number {
+    const { limits } = this.#options;
+    let bytes = 0;
+    let rows = 0;
+    let count = 0;
+    for (const entry of waiting) {
+      bytes += entry.bytes;
+      rows += entry.rows;
+      if (count > 0 && (count >= limits.predictions || bytes > limits.bytes || rows > limits.rows)) break;
+      count++;
+    }
+    return count;
+  }
+}

@@ -1,0 +1,46 @@
+// Redis connections by role. Reconnecting never gives up and never waits long: BullMQ's own back-off reaches 20 s.
+import { MillraceError } from '@millrace/protocol';
+import { Redis } from 'ioredis';
+
+export type { Redis } from 'ioredis';
+
+/** `producer` fails fast so that callers get a 503; `worker` waits for Redis to return; `blocking` is one that reads with BLOCK. */
+export type Role = 'producer' | 'worker' | 'blocking';
+
+const longestReconnectMs = 1000;
+const producerTimeoutMs = 10_000;
+
+/** Opens a connection; it keeps reconnecting until `disconnect`. `onError` hears of every failure to connect. */
+export function connect(url: string, role: Role, onError: (error: Error) => void): Redis {
+  const redis = new Redis(url, {
+    connectionName: `millrace-${role}`,
+    retryStrategy: (attempt) => Math.min(50 * attempt, longestReconnectMs),
+    ...(role === 'producer'
+      ? { enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: producerTimeoutMs }
+      : { maxRetriesPerRequest: null }),
+  });
+  redis.on('error', onError);
+  return redis;
+}
+
+/** Waits until the connection answers; rejects with `queue-unavailable` after `timeoutMs`. */
+export async function untilReady(redis: Redis, timeoutMs: number): Promise<void> {
+  if (redis.status === 'ready') return;
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      redis.off('ready', onReady);
+      reject(new MillraceError('queue-unavailable', `Redis did not answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+    const onReady = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    redis.once('ready', onReady);
+  });
+}
+
+/** Turns what ioredis and BullMQ reject with, while Redis is away, into the catalogue's `queue-unavailable`. */
+export function asQueueUnavailable(error: unknown): MillraceError {
+  if (error instanceof MillraceError) return error;
+  return new MillraceError('queue-unavailable', 'Redis cannot be reached; nothing was accepted', { cause: error, retryAfterSeconds: 2 });
+}

@@ -1,0 +1,102 @@
+// Claims bundles of one pool and lane and hands them to a handler.
+import { type Bundle, bundleFormat, type Lane } from '@millrace/protocol';
+import { type Job, WaitingError, Worker } from 'bullmq';
+import type { Redis } from './connection.ts';
+import { prefixOf } from './names.ts';
+
+export interface Claim {
+  readonly bundleId: string;
+  readonly bundle: Bundle;
+  /** Milliseconds since the epoch. */
+  readonly claimedAt: number;
+  /** True where another replica may have settled a part of it. */
+  readonly claimedBefore: boolean;
+  /** Aborts when the claim is lost: its results may come too late. */
+  readonly lost: AbortSignal;
+}
+
+/** Thrown by a handler to give a claim back unfinished. */
+export class HandBack extends Error {
+  override readonly name = 'HandBack';
+}
+
+export interface ConsumerOptions {
+  readonly redis: Redis;
+  readonly pool: string;
+  readonly lane: Lane;
+  /** Resolves when every prediction of the bundle is settled; rejects with `HandBack` to return it. Anything else is tried again. */
+  readonly handle: (claim: Claim) => Promise<void>;
+  readonly onError: (error: Error) => void;
+}
+
+// An orphan of a killed replica is found by the second of two checks after its lock is gone: within 15 + 2 × 5 s.
+const lockMs = 15_000;
+const stalledCheckMs = 5_000;
+/** How often a bundle may lose its replica is our policy, not BullMQ's. */
+const maxStalledCount = 1_000_000;
+/** An idle worker asks again after this; also bounds how long a lost wake-up can hide work. */
+const idlePollSeconds = 2;
+
+export class Consumer {
+  readonly #worker: Worker<Bundle, null>;
+  readonly #handle: ConsumerOptions['handle'];
+
+  constructor({ redis, pool, lane, handle, onError }: ConsumerOptions) {
+    this.#handle = handle;
+    // Three declared parameters make BullMQ create the abort signal.
+    this.#worker = new Worker<Bundle, null>(lane, (job, token, signal) => this.#process(job, token, signal), {
+      prefix: prefixOf(pool),
+      connection: redis,
+      autorun: false,
+      concurrency: 1,
+      lockDuration: lockMs,
+      stalledInterval: stalledCheckMs,
+      maxStalledCount,
+      drainDelay: idlePollSeconds,
+      removeOnComplete: { count: 0 },
+      streams: { events: { maxLen: 100 } },
+    });
+    this.#worker.on('error', onError);
+    this.#worker.on('lockRenewalFailed', (jobIds: string[]) => {
+      for (const jobId of jobIds) this.#worker.cancelJob(jobId, 'the lock could not be renewed');
+    });
+  }
+
+  /** How many bundles are held at once; may change at any time. */
+  set concurrency(bundles: number) {
+    this.#worker.concurrency = bundles;
+  }
+
+  start(): void {
+    // Ends when the worker is closed; its errors come by the listener.
+    void this.#worker.run();
+  }
+
+  /** Claims nothing more; what is claimed goes on. */
+  async stopClaiming(): Promise<void> {
+    await this.#worker.pause(true);
+  }
+
+  /** Waits for the claims that are held, then closes. */
+  async close(): Promise<void> {
+    await this.#worker.close();
+  }
+
+  async #process(job: Job<Bundle, null>, token: string | undefined, signal: AbortSignal | undefined): Promise<null> {
+    if (job.data.format !== bundleFormat) throw new Error(`bundle format ${String(job.data.format)} is not known here`);
+    try {
+      await this.#handle({
+        bundleId: job.id as string,
+        bundle: job.data,
+        claimedAt: Date.now(),
+        claimedBefore: job.attemptsStarted > 1,
+        lost: signal as AbortSignal,
+      });
+      return null;
+    } catch (error) {
+      if (!(error instanceof HandBack)) throw error;
+      await job.moveToWait(token);
+      throw new WaitingError();
+    }
+  }
+}

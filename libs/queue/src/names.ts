@@ -1,0 +1,38 @@
+// Names of queues and keys. Every key of a pool carries the hash tag `{pool}`, so that one script may touch them all
+// on a Redis Cluster.
+import type { Lane } from '@millrace/protocol';
+
+export function prefixOf(pool: string): string {
+  return `millrace:{${pool}}`;
+}
+
+export interface PoolKeys {
+  /** Hash of a bundle: `tenant`, `waiters` (API nodes to wake), and a result record per prediction index. */
+  results(bundleId: string): string;
+  /** Binary inputs that were too large to travel inside the bundle. */
+  payload(bundleId: string, index: number): string;
+  /** Stream of wake-ups for one API node. */
+  replies(node: string): string;
+  /** Hash of rows that are accepted and not settled, by lane. */
+  readonly depth: string;
+  /** Pub/sub channel that tells workers which predictions were canceled. */
+  readonly canceled: string;
+  /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
+  job(lane: Lane, bundleId: string): string;
+  lock(lane: Lane, bundleId: string): string;
+  list(lane: Lane, list: 'wait' | 'active' | 'delayed' | 'prioritized'): string;
+}
+
+export function keysOf(pool: string): PoolKeys {
+  const prefix = prefixOf(pool);
+  return {
+    results: (bundleId) => `${prefix}:results:${bundleId}`,
+    payload: (bundleId, index) => `${prefix}:payload:${bundleId}-${index}`,
+    replies: (node) => `${prefix}:replies:${node}`,
+    depth: `${prefix}:depth`,
+    canceled: `${prefix}:canceled`,
+    job: (lane, bundleId) => `${prefix}:${lane}:${bundleId}`,
+    lock: (lane, bundleId) => `${prefix}:${lane}:${bundleId}:lock`,
+    list: (lane, list) => `${prefix}:${lane}:${list}`,
+  };
+}

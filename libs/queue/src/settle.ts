@@ -1,0 +1,69 @@
+// Settling: writing predictions' results, once.
+import { readFileSync } from 'node:fs';
+import { type Address, inlineResultBytes, type Lane, type ResultRecord } from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { keysOf, type PoolKeys } from './names.ts';
+
+/** A bundle's part that settling needs. */
+export interface SettledBundle {
+  readonly bundleId: string;
+  readonly tenant: string;
+  readonly lane: Lane;
+  /** The API node that waits for it, if any. */
+  readonly replyTo?: string | undefined;
+}
+
+export interface Settlement {
+  readonly index: number;
+  readonly record: ResultRecord;
+}
+
+/** An API node that reads its replies this late finds them in the results hash. */
+const replyStreamLength = 10_000;
+
+interface Scripts {
+  millraceSettle(keyCount: number, ...args: (string | number)[]): Promise<string[]>;
+  millraceWatch(keyCount: number, ...args: (string | number)[]): Promise<string | null>;
+}
+
+/** Settles predictions of one pool. */
+export class Settler {
+  readonly #redis: Redis & Scripts;
+  readonly #keys: PoolKeys;
+  readonly #retentionSeconds: number;
+
+  constructor(redis: Redis, pool: string, retentionSeconds: number) {
+    redis.defineCommand('millraceSettle', { lua: readFileSync(new URL('settle.lua', import.meta.url), 'utf8') });
+    redis.defineCommand('millraceWatch', { lua: readFileSync(new URL('watch.lua', import.meta.url), 'utf8') });
+    this.#redis = redis as Redis & Scripts;
+    this.#keys = keysOf(pool);
+    this.#retentionSeconds = retentionSeconds;
+  }
+
+  /**
+   * Writes results that are not written yet and wakes who waits; returns the indexes that were new. `announce` tells
+   * the workers too, so that they do not run what is settled.
+   */
+  async settle({ bundleId, tenant, lane, replyTo }: SettledBundle, settlements: readonly Settlement[], { announce = false } = {}): Promise<Set<number>> {
+    const keys = [this.#keys.results(bundleId), this.#keys.depth, ...(replyTo === undefined ? [] : [this.#keys.replies(replyTo)])];
+    const fresh = await this.#redis.millraceSettle(
+      keys.length, ...keys,
+      bundleId, tenant, lane, this.#retentionSeconds, this.#keys.replies(''), inlineResultBytes, replyStreamLength,
+      announce ? this.#keys.canceled : '',
+      ...settlements.flatMap(({ index, record }) => [index, record.rows, JSON.stringify(record)]),
+    );
+    return new Set(fresh.map(Number));
+  }
+
+  /** Reads the record, or asks that `node` be woken when it is written. */
+  async watch({ bundleId, index }: Address, node: string): Promise<ResultRecord | undefined> {
+    const record = await this.#redis.millraceWatch(1, this.#keys.results(bundleId), index, node, this.#retentionSeconds);
+    return record === null ? undefined : JSON.parse(record) as ResultRecord;
+  }
+
+  /** The indexes of a bundle that are settled. */
+  async settled(bundleId: string): Promise<Set<number>> {
+    const fields = await this.#redis.hkeys(this.#keys.results(bundleId));
+    return new Set(fields.map(Number).filter((index) => !Number.isNaN(index)));
+  }
+}
