@@ -21,8 +21,8 @@ export interface ModelVersionId {
 
 export interface BundledPrediction {
   readonly inputs: WireTensors;
-  /** Set where the tensors' bytes are a Redis value of their own. */
-  readonly payloadKey?: string;
+  /** True where the tensors' bytes are a Redis value of their own, under the prediction's id. */
+  readonly detached?: boolean;
   readonly rows: number;
   /** When the API accepted it, milliseconds since the epoch. */
   readonly acceptedAt: number;

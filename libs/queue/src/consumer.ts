@@ -54,7 +54,6 @@ export class Consumer {
       maxStalledCount,
       drainDelay: idlePollSeconds,
       removeOnComplete: { count: 0 },
-      streams: { events: { maxLen: 100 } },
     });
     this.#worker.on('error', onError);
     this.#worker.on('lockRenewalFailed', (jobIds: string[]) => {

@@ -1,0 +1,159 @@
+// From a request's body to a prediction that is safe in Redis.
+import { Coalescer, type Placement } from '@millrace/batching';
+import type { ModelRepository, ModelVersion } from '@millrace/models';
+import {
+  below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
+  MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, type ResultRecord, sizeBytes, toWireAll,
+} from '@millrace/protocol';
+import type { Payload, Producer } from '@millrace/queue';
+import type { Waiters } from './waiters.ts';
+
+/** A prediction that may be queued: it fits its model. */
+export interface CheckedPrediction {
+  readonly version: ModelVersion;
+  readonly bundled: BundledPrediction;
+  readonly payload: Uint8Array | undefined;
+  readonly bytes: number;
+}
+
+interface Queued extends CheckedPrediction {
+  readonly tenant: string;
+  /** Told before the bundle is sent, so that no wake-up comes too early. */
+  readonly wake: ((record: ResultRecord | undefined) => void) | undefined;
+}
+
+export interface Submitted {
+  readonly id: string;
+  readonly checked: CheckedPrediction;
+  /** Present where the result came within the wait. */
+  readonly record: ResultRecord | undefined;
+}
+
+export interface IntakeOptions {
+  readonly repository: ModelRepository;
+  readonly producer: Producer;
+  readonly waiters: Waiters;
+  readonly maxRows: number;
+  readonly maxWaiting: number;
+  readonly bundlePredictions: number;
+  readonly addsInFlight: number;
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #coalescer: Coalescer<Queued>;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+    this.#coalescer = new Coalescer({
+      send: (_key, items) => this.#send(items),
+      limits: { ...bundleLimits, predictions: options.bundlePredictions },
+      sendsInFlight: options.addsInFlight,
+      maxWaiting: options.maxWaiting,
+    });
+  }
+
+  /**
+   * Checks a request that has the schema's form, or as much of it as is left of one that has not (`faults` has what was
+   * found before). Throws `unknown-model`, `payload-too-large` or `invalid-prediction` with every fault.
+   */
+  check(request: Partial<PredictionRequest>, faults: FaultList, pointer = '#'): CheckedPrediction {
+    const { model, inputs, parameters, metadata, deadline_ms: deadlineMs } = request;
+    const version = this.#resolve(model, faults, pointer);
+    const checked = inputs === undefined ? undefined : readInputs(version.signature, inputs, below(pointer, 'inputs'), faults);
+    checkWantedOutputs(version, parameters?.outputs, below(pointer, 'parameters'), faults);
+    if (!checked || faults.faults.length > 0) throw invalid(faults, version);
+    const { maxRows } = this.#options;
+    if (checked.rows > maxRows) {
+      throw new MillraceError('payload-too-large', `A prediction may hold ${maxRows} rows, this one has ${checked.rows}; send it in parts`);
+    }
+
+    const bytes = Object.values(checked.inputs).reduce((sum, tensor) => sum + sizeBytes(tensor), 0);
+    const detached = bytes > inlinePayloadBytes ? detachPayload(checked.inputs) : undefined;
+    const acceptedAt = Date.now();
+    const bundled: BundledPrediction = {
+      inputs: detached?.inputs ?? toWireAll(checked.inputs),
+      rows: checked.rows,
+      acceptedAt,
+      ...(deadlineMs !== undefined && { deadlineAt: acceptedAt + deadlineMs }),
+      ...((metadata ?? parameters) && { echo: { ...(metadata && { metadata }), ...(parameters && { parameters }) } }),
+    };
+    return { version, bundled, payload: detached?.payload, bytes: detached ? 0 : bytes };
+  }
+
+  /** Queues the prediction and, with `waitMs`, waits for its result. Rejects with `overloaded` or `queue-unavailable`. */
+  async submit(checked: CheckedPrediction, tenant: string, waitMs: number): Promise<Submitted> {
+    if (waitMs === 0) return { id: idOf(await this.#queue(checked, tenant, undefined)), checked, record: undefined };
+
+    const { waiters } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<ResultRecord | undefined>();
+    const timer = setTimeout(resolve, waitMs, undefined);
+    try {
+      await waiters.listenTo(checked.version.manifest.pool);
+      const id = idOf(await this.#queue(checked, tenant, resolve));
+      const record = await promise;
+      if (!record) waiters.forget(id, resolve);
+      return { id, checked, record };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #queue(checked: CheckedPrediction, tenant: string, wake: Queued['wake']): Promise<Placement> {
+    const { id: { name, version, digest }, manifest } = checked.version;
+    const { bytes, bundled: { rows } } = checked;
+    return this.#coalescer.submit(`${tenant} ${manifest.pool} ${name}@${version} ${digest}`, { ...checked, tenant, wake }, { bytes, rows });
+  }
+
+  async #send(items: readonly Queued[]): Promise<string> {
+    const { producer, waiters } = this.#options;
+    const { tenant, version } = items[0] as Queued;
+    const { pool } = version.manifest;
+    const bundleId = newBundleId(pool);
+    const payloads: Payload[] = [];
+    const predictions = items.map(({ bundled, payload, wake }, index) => {
+      if (wake) waiters.expect(predictionId(bundleId, index), tenant, wake);
+      if (!payload) return bundled;
+      payloads.push({ index, bytes: payload });
+      return { ...bundled, detached: true };
+    });
+    const replyTo = items.some(({ wake }) => wake) ? waiters.node : undefined;
+    const bundle: Bundle = { format: bundleFormat, tenant, model: version.id, lane: 'online', ...(replyTo && { replyTo }), predictions };
+    try {
+      await producer.add(pool, bundleId, bundle, payloads);
+    } catch (error) {
+      for (const [index, { wake }] of items.entries()) if (wake) waiters.forget(predictionId(bundleId, index), wake);
+      throw error;
+    }
+    return bundleId;
+  }
+
+  #resolve(model: unknown, faults: FaultList, pointer: string): ModelVersion {
+    if (typeof model !== 'string') throw invalid(faults);
+    try {
+      return this.#options.repository.resolveText(model);
+    } catch (error) {
+      if (!(error instanceof MillraceError)) throw error;
+      faults.add(below(pointer, 'model'), error.message);
+      throw new MillraceError(error.code, error.message, { faults: faults.faults });
+    }
+  }
+}
+
+function checkWantedOutputs(version: ModelVersion, wanted: readonly string[] | undefined, pointer: string, faults: FaultList): void {
+  if (!Array.isArray(wanted)) return;
+  const names = version.signature.outputs.map(({ name }) => name);
+  for (const [index, name] of wanted.entries()) {
+    if (!names.includes(name)) faults.add(below(below(pointer, 'outputs'), index), `unknown output: the model has ${names.join(', ')}`);
+  }
+}
+
+function invalid({ faults }: FaultList, version?: ModelVersion): MillraceError {
+  const of = version ? ` for ${version.id.name}@${version.id.version}` : '';
+  const count = faults.length === 1 ? 'one fault' : `${faults.length} faults`;
+  return new MillraceError('invalid-prediction', `The prediction has ${count}${of}`, { faults });
+}
+
+function idOf({ bundleId, index }: Placement): string {
+  return predictionId(bundleId, index);
+}

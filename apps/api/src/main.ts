@@ -1,0 +1,67 @@
+// The API process: accepts predictions, answers with results.
+import { randomUUID } from 'node:crypto';
+import { ModelRepository } from '@millrace/models';
+import { ConfigError, createLogger, createRegistry, describeConfig, Lifecycle, printableUrl, readConfig } from '@millrace/process';
+import { connect, Producer, untilReady } from '@millrace/queue';
+import manifest from '../package.json' with { type: 'json' };
+import { ApiConfig } from './config.ts';
+import { Intake } from './intake.ts';
+import { createApiMetrics } from './metrics.ts';
+import { Predictions } from './predictions.ts';
+import { createServer } from './server.ts';
+import { Waiters } from './waiters.ts';
+
+if (process.argv.includes('--help')) {
+  console.log(`The Millrace API. Settings come from the environment:\n${describeConfig(ApiConfig)}`);
+  process.exit(0);
+}
+const config = readSettings();
+const log = createLogger('api', config.logLevel);
+const life = new Lifecycle(log, config.shutdownSeconds * 1000);
+const { redisUrl, retentionSeconds } = config;
+const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+
+const repository = new ModelRepository(config.models, {
+  onChange: (change) => log.info({ added: change.added.map(({ id }) => `${id.name}@${id.version}`), removed: change.removed.map(({ id }) => `${id.name}@${id.version}`), refused: change.refused }, 'models changed'),
+});
+await repository.scan();
+const scanning = new AbortController();
+life.own('model scan', () => scanning.abort());
+void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
+
+const redis = connect(redisUrl, 'producer', onError);
+life.own('redis', () => redis.disconnect());
+await untilReady(redis, 30_000);
+const producer = new Producer(redis, 2 * retentionSeconds);
+life.own('producer', () => producer.close());
+const waiters = new Waiters({ redis, redisUrl, node: randomUUID(), retentionSeconds, onError });
+waiters.start();
+life.own('waiters', () => waiters.stop());
+
+const registry = createRegistry('api', manifest.version);
+const pools = () => new Set(repository.models.map((model) => model.manifest.pool));
+const metrics = createApiMetrics(registry, redis, pools);
+const server = await createServer({
+  ...config, log, registry, repository, metrics, version: manifest.version,
+  intake: new Intake({ ...config, repository, producer, waiters }),
+  predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
+  checks: {
+    redis: () => redis.ping(),
+    models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },
+  },
+});
+for (const pool of pools()) await waiters.listenTo(pool);
+const url = await server.listen({ host: config.host, port: config.port });
+life.own('http', () => server.close());
+log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');
+await life.untilStopped();
+
+function readSettings(): ApiConfig {
+  try {
+    return readConfig(ApiConfig, process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error(error.message);
+    process.exit(2);
+  }
+}

@@ -1,0 +1,69 @@
+// Predictions that were accepted: reading them, waiting for them, canceling them.
+import { type Address, MillraceError, parsePredictionId, type Pending, type ResultRecord } from '@millrace/protocol';
+import { asQueueUnavailable, type Found, lookup, type Redis, Settler } from '@millrace/queue';
+import type { ApiMetrics } from './metrics.ts';
+import type { Waiters } from './waiters.ts';
+
+export interface PredictionsOptions {
+  readonly redis: Redis;
+  readonly waiters: Waiters;
+  readonly metrics: ApiMetrics;
+  readonly retentionSeconds: number;
+}
+
+export class Predictions {
+  readonly #options: PredictionsOptions;
+
+  constructor(options: PredictionsOptions) {
+    this.#options = options;
+  }
+
+  /** Reads a prediction, waiting for its result where it has none. Throws `not-found`, `result-expired` or `queue-unavailable`. */
+  async find(id: string, tenant: string, waitMs = 0): Promise<{ known: ResultRecord | Pending }> {
+    const { address, found } = await this.#lookup(id, tenant);
+    if (found.kind === 'settled') return { known: found.record };
+    if (waitMs === 0) return { known: found.pending };
+    const record = await this.#options.waiters.watch(address, id, tenant, waitMs).catch(rethrowUnavailable);
+    return { known: record ?? await this.#afterWait(id, tenant) };
+  }
+
+  /** Settles it as canceled. Throws `not-cancelable` where another outcome came first. */
+  async cancel(id: string, tenant: string): Promise<ResultRecord> {
+    const { address, found } = await this.#lookup(id, tenant);
+    if (found.kind === 'pending') {
+      const { redis, retentionSeconds, metrics } = this.#options;
+      const { pending: { state: _, ...known }, rows, lane, replyTo } = found;
+      const record: ResultRecord = { outcome: 'canceled', ...known, rows, settledAt: Date.now() };
+      const fresh = await new Settler(redis, address.pool, retentionSeconds)
+        .settle({ bundleId: address.bundleId, tenant, lane, replyTo }, [{ index: address.index, record }], { announce: true })
+        .catch(rethrowUnavailable);
+      if (fresh.size > 0) {
+        metrics.predictions.inc({ model: known.model, version: String(known.version), outcome: 'canceled' });
+        return record;
+      }
+    }
+    const { found: settled } = await this.#lookup(id, tenant);
+    if (settled.kind === 'settled' && settled.record.outcome === 'canceled') return settled.record;
+    throw new MillraceError('not-cancelable', `The prediction has ${settled.kind === 'settled' ? settled.record.outcome : 'ended'} already`);
+  }
+
+  async #afterWait(id: string, tenant: string): Promise<ResultRecord | Pending> {
+    const { found } = await this.#lookup(id, tenant);
+    return found.kind === 'settled' ? found.record : found.pending;
+  }
+
+  async #lookup(id: string, tenant: string): Promise<{ address: Address; found: Found }> {
+    const address = parsePredictionId(id);
+    const found = address && await lookup(this.#options.redis, address, tenant).catch(rethrowUnavailable);
+    if (address && found) return { address, found };
+    const { retentionSeconds } = this.#options;
+    if (address && address.bundledAt < Date.now() - retentionSeconds * 1000) {
+      throw new MillraceError('result-expired', `Results are kept for ${retentionSeconds} seconds`);
+    }
+    throw new MillraceError('not-found', 'There is no such prediction');
+  }
+}
+
+function rethrowUnavailable(error: unknown): never {
+  throw asQueueUnavailable(error);
+}

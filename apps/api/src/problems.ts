@@ -1,0 +1,50 @@
+// Every failure of a request becomes a problem document (RFC 9457) here, and only here.
+import { below, errorCatalogue, type ErrorCode, type Fault, MillraceError, problemOf } from '@millrace/protocol';
+import type { Counter } from '@millrace/process';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
+
+/** Answers failed requests, unknown paths and wrong methods. `rejected` counts by code. */
+export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reason'>, bodyLimitBytes: number): void {
+  const reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => {
+    rejected.inc({ reason: error.code });
+    if (error.retryAfterSeconds !== undefined) void response.header('retry-after', error.retryAfterSeconds);
+    return response.code(error.status).type('application/problem+json').send(JSON.stringify({ ...problemOf(error), instance: request.id }));
+  };
+  app.setErrorHandler((error: FastifyError, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response));
+  app.setNotFoundHandler((request, response) => reply(new MillraceError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}`), request, response));
+}
+
+function expectedError(error: FastifyError, request: FastifyRequest, bodyLimitBytes: number): MillraceError {
+  if (error instanceof MillraceError) return error;
+  if (error.validation) return new MillraceError('malformed-request', error.message, { faults: faultsOf(error.validation, error.validationContext ?? '') });
+  switch (error.code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new MillraceError('payload-too-large', `The body is larger than ${bodyLimitBytes} bytes`);
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new MillraceError('unsupported-media-type', `The body must be application/json, not ${request.headers['content-type'] ?? 'without a type'}`);
+    default:
+      if (error.statusCode !== undefined && error.statusCode < 500) return new MillraceError('malformed-request', error.message);
+      request.log.error({ err: error, requestId: request.id }, 'request failed');
+      return new MillraceError('internal', 'The request failed on our side; the server’s log has the reason under this instance');
+  }
+}
+
+/** The faults that a schema found, each at the member that is wrong, missing or too much. `root` goes before the pointer. */
+export function faultsOf(validation: readonly FastifySchemaValidationError[], root = ''): Fault[] {
+  return validation
+    .filter(({ keyword }) => keyword !== 'anyOf' && keyword !== 'oneOf')
+    .map(({ instancePath, params, message = 'does not fit the schema' }) => {
+      const member = params['missingProperty'] ?? params['additionalProperty'];
+      const at = `#${root && `/${root}`}${instancePath.split('/').map(encodeURIComponent).join('/')}`;
+      const allowed = params['allowedValues'];
+      const detail = Array.isArray(allowed) ? `must be one of ${allowed.join(', ')}` : message;
+      if (typeof member !== 'string') return { pointer: at, detail };
+      return { pointer: below(at, member), detail: params['missingProperty'] === undefined ? 'unknown member' : 'missing' };
+    });
+}
+
+/** What a code means, for the page that a problem's `type` leads to. */
+export function explainProblem(code: string): Record<string, unknown> {
+  if (!Object.hasOwn(errorCatalogue, code)) throw new MillraceError('not-found', `There is no problem type "${code}"`);
+  return { code, ...errorCatalogue[code as ErrorCode] };
+}

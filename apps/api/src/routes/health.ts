@@ -1,0 +1,21 @@
+import { type Checks, type Registry, runChecks } from '@millrace/process';
+import { Health } from '@millrace/protocol';
+import type { FastifyInstance } from 'fastify';
+import { explainProblem } from '../problems.ts';
+
+/** Whether the process lives, whether it can work, what it measures, and what its problem types mean. */
+export function healthRoutes(app: FastifyInstance, { checks, registry }: { checks: Checks; registry: Registry }): void {
+  const schema = (summary: string) => ({ schema: { tags: ['operations'], summary, response: { 200: Health, 503: Health } } });
+
+  app.get('/healthz', schema('Whether the process answers'), () => ({ status: 'ok', checks: {} }));
+
+  app.get('/readyz', schema('Whether predictions can be accepted'), async (_request, reply) => {
+    const report = await runChecks(checks);
+    return reply.code(report.status === 'ok' ? 200 : 503).send(report);
+  });
+
+  app.get('/metrics', { schema: { tags: ['operations'], summary: 'Prometheus metrics', produces: ['text/plain'] } }, async (_request, reply) =>
+    reply.type(registry.contentType).send(await registry.metrics()));
+
+  app.get<{ Params: { code: string } }>('/problems/:code', { schema: { hide: true } }, ({ params }) => explainProblem(params.code));
+}

@@ -1,0 +1,152 @@
+import {
+  FaultList, httpLimits, isOutcome, MillraceError, type OutputFormat, outputFormats, type Pending, Prediction, PredictionBatch,
+  PredictionBatchRequest, PredictionRequest, presentPrediction, problemOf, problemResponses,
+} from '@millrace/protocol';
+import Type from 'typebox';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { CheckedPrediction, Intake, Submitted } from '../intake.ts';
+import type { ApiMetrics } from '../metrics.ts';
+import type { Predictions } from '../predictions.ts';
+import { faultsOf } from '../problems.ts';
+
+export interface PredictionRoutes {
+  readonly intake: Intake;
+  readonly predictions: Predictions;
+  readonly metrics: ApiMetrics;
+}
+
+/** Until there are keys, everything belongs to one tenant. */
+const tenant = 'default';
+
+const PreferWait = Type.Object({
+  prefer: Type.Optional(Type.String({ description: `\`wait=<seconds>\` (RFC 7240): answer with the result where it comes in time; at most ${httpLimits.waitSeconds}` })),
+});
+const Id = Type.Object({ id: Type.String({ description: 'The prediction’s id' }) });
+const Read = Type.Object({
+  wait: Type.Optional(Type.String({ pattern: '^[0-9]{1,5}$', description: `Seconds to wait for the result, at most ${httpLimits.waitSeconds}` })),
+  format: Type.Optional(Type.Enum([...outputFormats], { description: 'The form of the outputs, where it is not to be the one asked for at submission' })),
+}, { additionalProperties: false });
+interface ReadQuery { wait?: string; format?: OutputFormat }
+
+/** Submitting, reading and canceling predictions. */
+export function predictionRoutes(app: FastifyInstance, { intake, predictions, metrics }: PredictionRoutes): void {
+  const tags = ['predictions'];
+
+  app.post<{ Body: Partial<PredictionRequest> | null | undefined }>('/predictions', {
+    attachValidation: true,
+    schema: {
+      tags,
+      summary: 'Submit a prediction',
+      description: 'Answers 202 once the prediction is safe, or 200 with its result where `Prefer: wait` was given and it came in time.',
+      headers: PreferWait,
+      body: PredictionRequest,
+      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'overloaded') },
+    },
+  }, async (request, reply) => {
+    const faults = new FaultList();
+    for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
+    const checked = intake.check(objectOr(request.body), faults);
+    const waitMs = preferredWaitMs(request, reply);
+    const { id, record } = await intake.submit(checked, tenant, waitMs);
+    if (record) return reply.header('location', urlOf(id)).send(presentPrediction(id, record));
+    const pending = waitMs === 0 ? queued(checked) : (await predictions.find(id, tenant)).known;
+    return reply.code('outcome' in pending ? 200 : 202).header('location', urlOf(id)).header('retry-after', 1).send(presentPrediction(id, pending));
+  });
+
+  app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
+    attachValidation: true,
+    schema: {
+      tags,
+      summary: `Submit up to ${httpLimits.batch} predictions, each accepted or refused on its own`,
+      description: 'Answers 202 while any accepted prediction is unsettled, else 200; `Prefer: wait` is for all of them together.',
+      headers: PreferWait,
+      body: PredictionBatchRequest,
+      response: { 200: PredictionBatch, 202: PredictionBatch, ...problemResponses('malformed-request', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction') },
+    },
+  }, async (request, reply) => {
+    const { items, faultsByItem } = splitBatch(request);
+    const waitMs = preferredWaitMs(request, reply);
+    const results = await Promise.all(items.map(async (item, index) => {
+      try {
+        const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
+        return { index, prediction: presentSubmitted(await intake.submit(checked, tenant, waitMs)) };
+      } catch (error) {
+        if (!(error instanceof MillraceError)) throw error;
+        metrics.rejected.inc({ reason: error.code });
+        return { index, error: problemOf(error) };
+      }
+    }));
+    const accepted = results.flatMap(({ prediction }) => prediction ?? []);
+    const settled = accepted.every(({ status }) => isOutcome(status));
+    return reply.code(settled ? 200 : 202).send({ accepted: accepted.length, rejected: results.length - accepted.length, results });
+  });
+
+  app.get<{ Params: { id: string }; Querystring: ReadQuery }>('/predictions/:id', {
+    schema: {
+      tags,
+      summary: 'Read a prediction, or wait for its result',
+      description: 'With `wait` it answers as soon as there is a result, and else with the present state when the time is over. `If-None-Match` with the last ETag answers 304 while nothing has changed.',
+      params: Id,
+      querystring: Read,
+      response: { 200: Prediction, 304: Type.Null(), ...problemResponses('malformed-request', 'not-found', 'result-expired', 'queue-unavailable') },
+    },
+  }, async (request, reply) => {
+    const { wait = '0', format } = request.query;
+    const { id } = request.params;
+    const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
+    const prediction = presentPrediction(id, known, format);
+    const etag = `"${prediction.status}"`;
+    void reply.header('etag', etag).header('cache-control', 'no-cache');
+    if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
+    if (request.headers['if-none-match'] === etag) return reply.code(304).send();
+    return reply.send(prediction);
+  });
+
+  app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
+    schema: {
+      tags,
+      summary: 'Cancel a prediction',
+      description: 'The first outcome wins: a canceled prediction never shows a result, and one that had ended stays as it is.',
+      params: Id,
+      response: { 200: Prediction, ...problemResponses('not-found', 'not-cancelable', 'result-expired', 'queue-unavailable') },
+    },
+  }, async ({ params: { id } }) => presentPrediction(id, await predictions.cancel(id, tenant)));
+}
+
+function splitBatch(request: FastifyRequest<{ Body: { requests?: unknown } }>): { items: readonly unknown[]; faultsByItem: FaultList[] } {
+  const faults = faultsOf(request.validationError?.validation ?? []);
+  const ofItem = /^#\/requests\/(\d+)/;
+  const envelope = faults.filter(({ pointer }) => !ofItem.test(pointer));
+  if (envelope.length > 0) throw new MillraceError('invalid-prediction', 'The batch does not fit its schema; nothing of it was accepted', { faults: envelope });
+  const items = request.body.requests as readonly unknown[];
+  const faultsByItem = items.map(() => new FaultList());
+  for (const { pointer, detail } of faults) faultsByItem[Number(ofItem.exec(pointer)?.[1])]?.add(pointer, detail);
+  return { items, faultsByItem };
+}
+
+function presentSubmitted({ id, checked, record }: Submitted): Prediction {
+  return presentPrediction(id, record ?? queued(checked));
+}
+
+function queued({ version, bundled }: CheckedPrediction): Pending {
+  const { acceptedAt, echo } = bundled;
+  return { state: 'queued', model: version.id.name, version: version.id.version, acceptedAt, ...(echo && { echo }) };
+}
+
+/** Reads `Prefer: wait=<seconds>` and says what is done of it. */
+function preferredWaitMs(request: FastifyRequest, reply: FastifyReply): number {
+  const { prefer } = request.headers;
+  const wait = prefer === undefined ? undefined : /(?:^|[\s,;])wait=(\d{1,5})(?:$|[\s,;])/.exec(String(prefer))?.[1];
+  if (wait === undefined) return 0;
+  const seconds = Math.min(Number(wait), httpLimits.waitSeconds);
+  void reply.header('preference-applied', `wait=${seconds}`);
+  return seconds * 1000;
+}
+
+function objectOr(body: unknown): Partial<PredictionRequest> {
+  return typeof body === 'object' && body !== null ? body : {};
+}
+
+function urlOf(id: string): string {
+  return `/api/v1/predictions/${id}`;
+}

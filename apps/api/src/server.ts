@@ -1,0 +1,72 @@
+// The HTTP server: parser, schemas, problem documents, documentation and routes.
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { Checks, Logger, Registry } from '@millrace/process';
+import type { ModelRepository } from '@millrace/models';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { parseBody } from './body.ts';
+import { observeRequests } from './metrics.ts';
+import { replyWithProblems } from './problems.ts';
+import { healthRoutes } from './routes/health.ts';
+import { modelRoutes } from './routes/models.ts';
+import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
+
+export interface ServerOptions extends PredictionRoutes {
+  readonly repository: ModelRepository;
+  readonly checks: Checks;
+  readonly registry: Registry;
+  readonly log: Logger;
+  readonly version: string;
+  readonly bodyLimitBytes: number;
+}
+
+/** Slow clients may take this long to send a request. */
+const requestTimeoutMs = 60_000;
+
+export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
+  const app: FastifyInstance = Fastify({
+    loggerInstance: options.log as FastifyBaseLogger,
+    // A line a request would cost more than the request; failures are logged where they are handled.
+    disableRequestLogging: true,
+    bodyLimit: options.bodyLimitBytes,
+    requestTimeout: requestTimeoutMs,
+    forceCloseConnections: 'idle',
+    ajv: { customOptions: { allErrors: true, coerceTypes: false, removeAdditional: false, useDefaults: false } },
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, parseBody(body as string));
+    } catch (error) {
+      done(error as Error);
+    }
+  });
+  observeRequests(app, options.registry);
+  replyWithProblems(app, options.metrics.rejected, options.bodyLimitBytes);
+  await document(app, options.version);
+
+  healthRoutes(app, options);
+  await app.register((api, _options, done) => {
+    predictionRoutes(api, options);
+    modelRoutes(api, options);
+    done();
+  }, { prefix: '/api/v1' });
+  await app.ready();
+  return app;
+}
+
+async function document(app: FastifyInstance, version: string): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Millrace', version, description: 'Queue-driven inference for ONNX models: submit predictions, wait for them or come back for the results.', license: { name: 'MIT' } },
+      tags: [
+        { name: 'predictions', description: 'Submit, read and cancel' },
+        { name: 'models', description: 'What can be run, and what its inputs look like' },
+        { name: 'operations', description: 'Health and metrics' },
+      ],
+    },
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+}

@@ -1,0 +1,128 @@
+// Requests that wait for results, and what wakes them: a reply stream per pool. Wake-ups are hints, the results hash is
+// the truth: whoever waits longer than a moment is looked up there.
+import { type Address, parsePredictionId, type ResultRecord } from '@millrace/protocol';
+import { connect, lookup, type Redis, ReplyReader, Settler } from '@millrace/queue';
+
+interface Waiter {
+  readonly since: number;
+  readonly tenant: string;
+  readonly wake: (record: ResultRecord | undefined) => void;
+}
+
+export interface WaitersOptions {
+  readonly redis: Redis;
+  readonly redisUrl: string;
+  readonly node: string;
+  readonly retentionSeconds: number;
+  readonly onError: (error: unknown) => void;
+}
+
+const sweepMs = 2000;
+
+export class Waiters {
+  readonly #options: WaitersOptions;
+  readonly #waiting = new Map<string, Waiter[]>();
+  readonly #readers = new Map<string, Promise<ReplyReader>>();
+  readonly #settlers = new Map<string, Settler>();
+  #sweeper: NodeJS.Timeout | undefined;
+
+  constructor(options: WaitersOptions) {
+    this.#options = options;
+  }
+
+  get node(): string {
+    return this.#options.node;
+  }
+
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  start(): void {
+    this.#sweeper = setInterval(() => { this.#sweep().catch(this.#options.onError); }, sweepMs);
+  }
+
+  /** Ends every wait as if its time were over. */
+  async stop(): Promise<void> {
+    clearInterval(this.#sweeper);
+    for (const waiters of this.#waiting.values()) for (const waiter of waiters) waiter.wake(undefined);
+    for (const reader of this.#readers.values()) await (await reader).stop();
+  }
+
+  /** Makes sure that wake-ups of a pool arrive here. */
+  async listenTo(pool: string): Promise<void> {
+    let reader = this.#readers.get(pool);
+    if (!reader) this.#readers.set(pool, reader = this.#startReader(pool));
+    await reader;
+  }
+
+  /** Waits for a prediction that is about to be queued, and whose bundle names this node. */
+  expect(id: string, tenant: string, wake: Waiter['wake']): void {
+    const waiter = { since: Date.now(), tenant, wake };
+    const others = this.#waiting.get(id);
+    if (others) others.push(waiter);
+    else this.#waiting.set(id, [waiter]);
+  }
+
+  forget(id: string, wake: Waiter['wake']): void {
+    const left = this.#waiting.get(id)?.filter((waiter) => waiter.wake !== wake) ?? [];
+    if (left.length > 0) this.#waiting.set(id, left);
+    else this.#waiting.delete(id);
+  }
+
+  /** Waits for a prediction that was queued before; undefined when the time is over. */
+  async watch(address: Address, id: string, tenant: string, waitMs: number): Promise<ResultRecord | undefined> {
+    await this.listenTo(address.pool);
+    const { promise, resolve } = Promise.withResolvers<ResultRecord | undefined>();
+    this.expect(id, tenant, resolve);
+    const timer = setTimeout(resolve, waitMs, undefined);
+    try {
+      return await this.#settler(address.pool).watch(address, this.node) ?? await promise;
+    } finally {
+      clearTimeout(timer);
+      this.forget(id, resolve);
+    }
+  }
+
+  #wake(id: string, record: ResultRecord): void {
+    const waiters = this.#waiting.get(id);
+    if (!waiters) return;
+    this.#waiting.delete(id);
+    for (const { wake } of waiters) wake(record);
+  }
+
+  async #startReader(pool: string): Promise<ReplyReader> {
+    const { redis, redisUrl, node, onError } = this.#options;
+    const reader = new ReplyReader({
+      redis, pool, node, onError,
+      blocking: connect(redisUrl, 'blocking', onError),
+      onReply: (id, record) => {
+        if (record) this.#wake(id, record);
+        else this.#lookUp(id).catch(onError);
+      },
+    });
+    await reader.start();
+    return reader;
+  }
+
+  /** Reads what waited too long for a wake-up that may have been lost. */
+  async #sweep(): Promise<void> {
+    const before = Date.now() - sweepMs;
+    const late = [...this.#waiting].filter(([, waiters]) => waiters.some(({ since }) => since < before)).map(([id]) => id);
+    for (const id of late) await this.#lookUp(id);
+  }
+
+  async #lookUp(id: string): Promise<void> {
+    const tenant = this.#waiting.get(id)?.[0]?.tenant;
+    const address = parsePredictionId(id);
+    if (tenant === undefined || !address) return;
+    const found = await lookup(this.#options.redis, address, tenant);
+    if (found?.kind === 'settled') this.#wake(id, found.record);
+  }
+
+  #settler(pool: string): Settler {
+    let settler = this.#settlers.get(pool);
+    if (!settler) this.#settlers.set(pool, settler = new Settler(this.#options.redis, pool, this.#options.retentionSeconds));
+    return settler;
+  }
+}

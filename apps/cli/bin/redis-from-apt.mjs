@@ -1,0 +1,131 @@
+// A private Redis out of Debian's packages: apt resolves and downloads, dpkg-deb unpacks into the user's cache. It needs
+// no root, changes nothing in the system, and starts nothing. Root and ordinary users take the same way.
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { run, SetUpFailure } from './command.mjs';
+import { privateFolders } from './redis-server.mjs';
+
+const advice = 'Install Redis 6.2 or newer with your package manager, or set REDIS_URL.';
+
+/** Fills the private folder; throws SetUpFailure where that cannot be done. */
+export function installRedisFromApt() {
+  const folder = privateFolders().find(canBeMade);
+  if (folder === undefined) throw new SetUpFailure(`There is no folder to write a private Redis to. ${advice}`);
+  const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-apt-'));
+  const staged = `${folder}.${process.pid}`;
+  try {
+    unpack(download(scratch), path.join(staged, 'root'));
+    writeWrapper(staged);
+    // Renamed into place whole, so that an interrupted set-up never leaves half a Redis to be found.
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(staged, folder);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+    rmSync(staged, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} folder */
+function canBeMade(folder) {
+  try {
+    rmSync(mkdtempSync(path.join(makeFolder(path.dirname(folder)), 'try-')), { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * @param {string} scratch
+ * @returns {string[]} the downloaded packages: Redis, and those of its dependencies that the system lacks
+ */
+function download(scratch) {
+  const archives = makeFolder(path.join(scratch, 'cache', 'archives'));
+  makeFolder(path.join(archives, 'partial'));
+  makeFolder(path.join(scratch, 'state', 'lists', 'partial'));
+  const config = path.join(scratch, 'apt.conf');
+  writeFileSync(config, aptConfig(scratch));
+  const apt = (/** @type {string[]} */ ...args) =>
+    run('apt-get', ['--config-file', config, ...args], {
+      failure: `apt could not download Redis. ${advice}`,
+      env: { ...process.env, LC_ALL: 'C' },
+    });
+  apt('update');
+  // redis-tools holds the file that redis-server links to; --reinstall downloads it also where the system has it.
+  apt('install', '--download-only', '--reinstall', '--yes', '--no-install-recommends', 'redis-server', 'redis-tools');
+  return readdirSync(archives)
+    .filter((name) => name.endsWith('.deb'))
+    .map((name) => path.join(archives, name));
+}
+
+/**
+ * apt's state and cache move to `scratch`; only the list of what is installed is the system's. The hooks go because they
+ * act on the system's own cache, the further indexes because nothing here reads them.
+ *
+ * @param {string} scratch
+ */
+function aptConfig(scratch) {
+  return `
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear Acquire::IndexTargets;
+Acquire::IndexTargets::deb::Packages {
+  MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages";
+  flatMetaKey "Packages";
+  ShortDescription "Packages";
+  Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
+  flatDescription "$(RELEASE) Packages";
+  Optional "0";
+};
+Acquire::Languages "none";
+Acquire::GzipIndexes "true";
+Acquire::Retries "2";
+APT::Sandbox::User "root";
+Debug::NoLocking "true";
+Dir::State "${scratch}/state";
+Dir::State::lists "lists";
+Dir::State::status "/var/lib/dpkg/status";
+Dir::Cache "${scratch}/cache";
+Dir::Cache::archives "archives";
+`;
+}
+
+/**
+ * @param {string[]} packages
+ * @param {string} root
+ */
+function unpack(packages, root) {
+  makeFolder(root);
+  for (const file of packages) {
+    run('dpkg-deb', ['--extract', file, root], { failure: `dpkg-deb could not unpack ${path.basename(file)}. ${advice}` });
+  }
+}
+
+/**
+ * The program must find the unpacked libraries. `exec` keeps the process id, by which its owner knows it.
+ *
+ * @param {string} folder
+ */
+function writeWrapper(folder) {
+  const root = path.join(folder, 'root');
+  const libraries = readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => /\.so(\.|$)/.test(entry.name))
+    .map((entry) => `$here/root/${path.relative(root, entry.parentPath ?? entry.path)}`);
+  const wrapper = path.join(folder, 'redis-server');
+  const lines = [
+    '#!/bin/sh',
+    'here=$(dirname "$0")',
+    `export LD_LIBRARY_PATH="${[...new Set(libraries), '$LD_LIBRARY_PATH'].join(':')}"`,
+    'exec "$here/root/usr/bin/redis-server" "$@"',
+  ];
+  writeFileSync(wrapper, `${lines.join('\n')}\n`);
+  chmodSync(wrapper, 0o755);
+}
+
+/** @param {string} folder */
+function makeFolder(folder) {
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}

@@ -1,0 +1,51 @@
+// Where a usable Redis (or Valkey) server stands: on PATH, else in the private folder that the set-up fills.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const repository = fileURLToPath(new URL('../../..', import.meta.url));
+const programs = ['redis-server', 'valkey-server'];
+
+// BullMQ asks for 6.2 at least. Every Valkey is newer than that.
+const oldest = { major: 6, minor: 2 };
+
+/**
+ * The path of a redis-server or valkey-server of version 6.2 or newer, or undefined. Installs nothing.
+ *
+ * @param {NodeJS.ProcessEnv} [env]
+ * @returns {string | undefined}
+ */
+export function findRedisServer(env = process.env) {
+  const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
+  return [...onPath, ...privateFolders(env)]
+    .flatMap((folder) => programs.map((program) => path.join(folder, program)))
+    .find((file) => existsSync(file) && isRecent(file));
+}
+
+/**
+ * The folders for a private Redis, the preferred one first: the user's cache, or below node_modules where there is no
+ * home to write to.
+ *
+ * @param {NodeJS.ProcessEnv} [env]
+ * @returns {string[]}
+ */
+export function privateFolders(env = process.env) {
+  const caches = [path.join(repository, 'node_modules', '.cache')];
+  if (env.HOME) caches.unshift(path.join(env.HOME, '.cache'));
+  if (env.XDG_CACHE_HOME && path.isAbsolute(env.XDG_CACHE_HOME)) caches.unshift(env.XDG_CACHE_HOME);
+  return caches.map((cache) => path.join(cache, 'millrace', 'redis'));
+}
+
+/**
+ * Running the program, not only finding it, also shows a private copy whose libraries have left the system since.
+ *
+ * @param {string} file
+ */
+function isRecent(file) {
+  const { stdout } = spawnSync(file, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  const version = /\bv=(\d+)\.(\d+)/.exec(stdout ?? '');
+  if (version === null) return false;
+  const [major, minor] = [Number(version[1]), Number(version[2])];
+  return major > oldest.major || (major === oldest.major && minor >= oldest.minor);
+}
