@@ -24,6 +24,7 @@ export const errorCatalogue = {
   'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
   'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
   'queue-unavailable': { status: 503, title: 'Redis cannot be reached', retryable: true },
+  'payload-lost': { status: 200, title: 'The inputs are gone', retryable: false },
   'model-changed': { status: 200, title: 'The file of this model version is not the one that was asked for', retryable: false },
   'model-failed': { status: 200, title: 'The model refused these inputs', retryable: false },
   'deadline-exceeded': { status: 200, title: 'The deadline passed before the prediction ran', retryable: false },

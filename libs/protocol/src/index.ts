@@ -7,5 +7,6 @@ export * from './pointer.ts';
 export * from './prediction.ts';
 export * from './present.ts';
 export * from './result.ts';
+export * from './rows.ts';
 export * from './signature.ts';
 export * from './tensor.ts';

@@ -35,6 +35,10 @@ export class Cancellations {
     return bundledAt > this.#heardSince + clockMarginMs;
   }
 
+  get isEmpty(): boolean {
+    return this.#ids.size === 0;
+  }
+
   has(predictionId: string): boolean {
     return this.#ids.has(predictionId);
   }

@@ -3,7 +3,7 @@ export { asQueueUnavailable, connect, type Redis, untilReady } from './connectio
 export { type Claim, Consumer, HandBack } from './consumer.ts';
 export { type Depth, readDepth } from './depth.ts';
 export { type Found, lookup } from './lookup.ts';
-export { keysOf } from './names.ts';
+export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { ReplyReader } from './replies.ts';
 export { type SettledBundle, type Settlement, Settler } from './settle.ts';

@@ -3,6 +3,7 @@ import type { Bundle } from '@millrace/protocol';
 import { Queue } from 'bullmq';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keysOf, prefixOf } from './names.ts';
+import { Payloads } from './payloads.ts';
 
 /** Binary inputs that travel beside a bundle. */
 export interface Payload {
@@ -36,7 +37,7 @@ export class Producer {
     try {
       // One connection keeps the order: payloads and depth are there before a worker can see the bundle.
       const before = [
-        ...payloads.map(({ index, bytes }) => this.#redis.set(keys.payload(bundleId, index), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), 'EX', this.#payloadSeconds)),
+        ...payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, this.#payloadSeconds)),
         this.#redis.hincrby(keys.depth, bundle.lane, rows),
       ];
       const added = this.#queueOf(pool, bundle.lane).add('bundle', bundle, { jobId: bundleId, removeOnComplete: true, ...retryForever });

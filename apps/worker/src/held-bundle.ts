@@ -1,0 +1,144 @@
+// A claimed bundle and how far its predictions are. One owner: the predictor.
+import { labelsOf } from '@millrace/inference';
+import type { ModelVersion } from '@millrace/models';
+import {
+  type BundledPrediction, joinRows, type Lane, mapTensors, type MillraceError, type Outcome, predictionId, type ResultRecord, rowsOf,
+  type Tensors, toWireAll,
+} from '@millrace/protocol';
+import type { Claim, Settlement } from '@millrace/queue';
+
+/** Some rows of one prediction: what a micro-batch is made of. A prediction of more rows than a micro-batch has several. */
+export interface Piece {
+  readonly held: HeldBundle;
+  readonly progress: Progress;
+  readonly version: ModelVersion;
+  readonly place: number;
+  readonly inputs: Tensors;
+  readonly lane: Lane;
+  readonly rows: number;
+  readonly arrivedAt: number;
+  readonly deadlineAt: number | undefined;
+}
+
+/** How far one prediction is: `open` until its record is decided here, `settled` once the record is in Redis. */
+export interface Progress {
+  readonly index: number;
+  readonly prediction: BundledPrediction;
+  state: 'open' | 'decided' | 'settled';
+  /** Outputs by piece. */
+  outputs: (Tensors | undefined)[];
+  piecesLeft: number;
+  startedAt: number | undefined;
+  inferenceMs: number;
+  batchRows: number;
+}
+
+/** What one micro-batch gave a piece. */
+export interface PieceResult {
+  readonly outputs: Tensors;
+  readonly inferenceMs: number;
+  readonly batchRows: number;
+}
+
+export class HeldBundle {
+  readonly claim: Claim;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #progress = new Map<number, Progress>();
+  /** Pieces that stand in running micro-batches. */
+  running = 0;
+
+  constructor(claim: Claim) {
+    this.claim = claim;
+  }
+
+  /** Resolves when all is settled; rejects when the bundle is given up here. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  get rowsLeft(): number {
+    return this.#unsettled.reduce((rows, { prediction }) => rows + prediction.rows, 0);
+  }
+
+  get unsettledIds(): string[] {
+    return this.#unsettled.map(({ index }) => predictionId(this.claim.bundleId, index));
+  }
+
+  get #unsettled(): Progress[] {
+    return [...this.#progress.values()].filter(({ state }) => state !== 'settled');
+  }
+
+  /** Begins a prediction of the bundle. */
+  open(index: number): Progress {
+    const prediction = this.claim.bundle.predictions[index] as BundledPrediction;
+    const progress: Progress = { index, prediction, state: 'open', outputs: [], piecesLeft: 0, startedAt: undefined, inferenceMs: 0, batchRows: 0 };
+    this.#progress.set(index, progress);
+    return progress;
+  }
+
+  progressOf(index: number): Progress | undefined {
+    return this.#progress.get(index);
+  }
+
+  /** Cuts a prediction into pieces of at most `max_rows`, where the model has a batch dimension. */
+  cut(progress: Progress, inputs: Tensors, version: ModelVersion): Piece[] {
+    const { rows, deadlineAt } = progress.prediction;
+    const { maxRows } = version.manifest.batching;
+    const count = version.batched ? Math.ceil(rows / maxRows) : 1;
+    progress.outputs = Array.from({ length: count });
+    progress.piecesLeft = count;
+    const common = { held: this, progress, version, lane: this.claim.bundle.lane, arrivedAt: this.claim.claimedAt, deadlineAt };
+    if (count === 1) return [{ ...common, place: 0, inputs, rows }];
+    return progress.outputs.map((_, place) => {
+      const from = place * maxRows;
+      const to = Math.min(rows, from + maxRows);
+      return { ...common, place, inputs: mapTensors(inputs, (tensor) => rowsOf(tensor, from, to)), rows: to - from };
+    });
+  }
+
+  /** Takes a piece's outputs; the prediction's settlement where it was the last one. */
+  complete({ progress, place, version }: Piece, { outputs, inferenceMs, batchRows }: PieceResult): Settlement | undefined {
+    progress.outputs[place] = outputs;
+    progress.inferenceMs += inferenceMs;
+    progress.batchRows = Math.max(progress.batchRows, batchRows);
+    if (--progress.piecesLeft > 0) return undefined;
+    const all = progress.outputs.length === 1 ? outputs : joinRows(progress.outputs as Tensors[]);
+    const labels = labelsOf(all, version.manifest.labels, progress.prediction.rows);
+    return this.#decide(progress, 'succeeded', { outputs: toWireAll(all), ...(labels && { labels }) });
+  }
+
+  /** Ends a prediction without outputs. */
+  end(progress: Progress, outcome: 'failed' | 'expired', { code, message }: MillraceError): Settlement {
+    return this.#decide(progress, outcome, { error: { code, detail: message } });
+  }
+
+  markSettled(index: number): void {
+    const progress = this.#progress.get(index);
+    if (progress) progress.state = 'settled';
+    this.endIfSettled();
+  }
+
+  endIfSettled(): void {
+    if (this.#unsettled.length === 0) this.#ended.resolve();
+  }
+
+  giveUp(error: Error): void {
+    this.#ended.reject(error);
+  }
+
+  #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>): Settlement {
+    const { bundle: { model }, claimedAt } = this.claim;
+    const { index, prediction: { acceptedAt, rows, echo }, startedAt, inferenceMs, batchRows } = progress;
+    progress.state = 'decided';
+    const record: ResultRecord = {
+      outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(),
+      ...(startedAt !== undefined && {
+        startedAt,
+        timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs, batchRows },
+      }),
+      ...(echo && { echo }),
+      ...result,
+    };
+    return { index, record };
+  }
+}

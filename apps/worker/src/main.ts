@@ -1,0 +1,86 @@
+// A worker replica: claims bundles, runs micro-batches, settles predictions.
+import { InferenceEngine } from '@millrace/inference';
+import { ModelRepository, type ModelVersion } from '@millrace/models';
+import { ConfigError, createLogger, createRegistry, describeConfig, Lifecycle, printableUrl, readConfig, serveHealth } from '@millrace/process';
+import { lanes } from '@millrace/protocol';
+import { Cancellations, connect, Consumer, Payloads, Settler, untilReady } from '@millrace/queue';
+import manifest from '../package.json' with { type: 'json' };
+import { WorkerConfig } from './config.ts';
+import { WorkerMetrics } from './metrics.ts';
+import { Predictor } from './predict.ts';
+
+if (process.argv.includes('--help')) {
+  console.log(`A Millrace worker. Settings come from the environment:\n${describeConfig(WorkerConfig)}`);
+  process.exit(0);
+}
+const config = readSettings();
+const { pool, redisUrl, inferenceThreads: threads } = config;
+const log = createLogger('worker', config.logLevel);
+const life = new Lifecycle(log, config.shutdownSeconds * 1000);
+const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+
+const registry = createRegistry('worker', manifest.version);
+const metrics = new WorkerMetrics(registry, pool, {
+  threads, claimedRows: () => predictor.claimedRows, busyThreads: () => engine.busy, sessionBytes: () => engine.sessionBytes,
+});
+const engine = new InferenceEngine({
+  threads,
+  sessionMemoryBytes: config.sessionMemoryBytes,
+  onLoad: ({ version: { id: { name, version } }, loadMs, thread, providers, batched }) => {
+    metrics.loaded(name, loadMs / 1000);
+    log.info({ model: name, version, loadMs, thread, providers, batched }, 'model loaded');
+  },
+  onWarning: (message, fields) => log.warn(fields, message),
+});
+await engine.start();
+life.own('engine', () => engine.stop());
+
+const preload = (versions: readonly ModelVersion[]) => Promise.all(versions.filter((version) => version.manifest.pool === pool).map((version) => engine.preload(version)
+  .catch((error: unknown) => log.error({ err: error, model: version.id.name, version: version.id.version }, 'model cannot be loaded'))));
+const repository = new ModelRepository(config.models, {
+  onChange: ({ added, removed, refused }) => {
+    if (refused.length > 0) log.warn({ refused }, 'models refused');
+    for (const version of removed) engine.release(version);
+    void preload(added.filter((version) => repository.model(version.id.name)?.versions[0] === version));
+  },
+});
+await repository.scan();
+await preload(repository.models.flatMap(({ versions }) => versions.slice(0, 1)));
+const scanning = new AbortController();
+life.own('model scan', () => scanning.abort());
+void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
+
+const redis = connect(redisUrl, 'worker', onError);
+const subscriber = connect(redisUrl, 'worker', onError);
+life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
+await untilReady(redis, 30_000);
+const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
+await cancellations.start();
+const predictor = new Predictor({
+  repository, engine, cancellations, threads, metrics, log,
+  settler: new Settler(redis, pool, config.retentionSeconds),
+  payloads: new Payloads(redis, pool),
+  onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },
+});
+const consumers = lanes.map((lane) => new Consumer({ redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed') }));
+for (const consumer of consumers) consumer.start();
+life.own('consumers', async () => {
+  await Promise.all(consumers.map((consumer) => consumer.stopClaiming()));
+  predictor.stop();
+  await Promise.all(consumers.map((consumer) => consumer.close()));
+});
+
+const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
+life.own('health', health.stop);
+log.info({ redis: printableUrl(redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
+await life.untilStopped();
+
+function readSettings(): WorkerConfig {
+  try {
+    return readConfig(WorkerConfig, process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error(error.message);
+    process.exit(2);
+  }
+}
