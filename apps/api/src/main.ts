@@ -1,7 +1,7 @@
 // The API process: accepts predictions, answers with results.
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
-import { ConfigError, createLogger, createRegistry, describeConfig, Lifecycle, printableUrl, readConfig } from '@millrace/process';
+import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
 import { connect, Producer, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { ApiConfig } from './config.ts';
@@ -11,11 +11,7 @@ import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
 import { Waiters } from './waiters.ts';
 
-if (process.argv.includes('--help')) {
-  console.log(`The Millrace API. Settings come from the environment:\n${describeConfig(ApiConfig)}`);
-  process.exit(0);
-}
-const config = readSettings();
+const config = startingConfig('The Millrace API', ApiConfig, process);
 const log = createLogger('api', config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
 const { redisUrl, retentionSeconds } = config;
@@ -55,13 +51,3 @@ const url = await server.listen({ host: config.host, port: config.port });
 life.own('http', () => server.close());
 log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');
 await life.untilStopped();
-
-function readSettings(): ApiConfig {
-  try {
-    return readConfig(ApiConfig, process.env);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    console.error(error.message);
-    process.exit(2);
-  }
-}

@@ -76,10 +76,6 @@ export class HeldBundle {
     return progress;
   }
 
-  progressOf(index: number): Progress | undefined {
-    return this.#progress.get(index);
-  }
-
   /** Cuts a prediction into pieces of at most `max_rows`, where the model has a batch dimension. */
   cut(progress: Progress, inputs: Tensors, version: ModelVersion): Piece[] {
     const { rows, deadlineAt } = progress.prediction;

@@ -1,7 +1,7 @@
 // A worker replica: claims bundles, runs micro-batches, settles predictions.
 import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
-import { ConfigError, createLogger, createRegistry, describeConfig, Lifecycle, printableUrl, readConfig, serveHealth } from '@millrace/process';
+import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { lanes } from '@millrace/protocol';
 import { Cancellations, connect, Consumer, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
@@ -9,11 +9,7 @@ import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Predictor } from './predict.ts';
 
-if (process.argv.includes('--help')) {
-  console.log(`A Millrace worker. Settings come from the environment:\n${describeConfig(WorkerConfig)}`);
-  process.exit(0);
-}
-const config = readSettings();
+const config = startingConfig('A Millrace worker', WorkerConfig, process);
 const { pool, redisUrl, inferenceThreads: threads } = config;
 const log = createLogger('worker', config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
@@ -74,13 +70,3 @@ const health = await serveHealth({ host: config.metricsHost, port: config.metric
 life.own('health', health.stop);
 log.info({ redis: printableUrl(redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
 await life.untilStopped();
-
-function readSettings(): WorkerConfig {
-  try {
-    return readConfig(WorkerConfig, process.env);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    console.error(error.message);
-    process.exit(2);
-  }
-}

@@ -67,8 +67,8 @@ export class Predictor {
   /** A prediction was settled as canceled by an API node: it need not run. */
   cancel(id: string): void {
     const address = parsePredictionId(id);
-    const held = address && this.#held.get(address.bundleId);
-    if (!held?.progressOf(address.index)) return;
+    const held = this.#held.get(address?.bundleId ?? '');
+    if (!address || !held) return;
     held.markSettled(address.index);
     this.#batcher.removeWhere(({ progress }) => progress.state === 'settled');
   }
@@ -223,6 +223,7 @@ export class Predictor {
 }
 
 const noneSettled: ReadonlySet<number> = new Set();
+const expired = new MillraceError('deadline-exceeded', 'The deadline passed before the prediction ran');
 
 /** Pieces with the same key can be stacked: one version, the same lengths in every dimension but the first. */
 function groupKey({ inputs, version: { id, signature } }: Piece): string {

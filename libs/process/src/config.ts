@@ -28,6 +28,23 @@ export function readConfig<Schema extends TObject>(schema: Schema, env: Readonly
   return config as Static<Schema>;
 }
 
+/**
+ * The settings of a process that starts: answers `--help` and exits, or reports unusable settings and exits with 2.
+ */
+export function startingConfig<Schema extends TObject>(title: string, schema: Schema, { argv, env }: Pick<NodeJS.Process, 'argv' | 'env'>): Static<Schema> {
+  if (argv.includes('--help')) {
+    process.stdout.write(`${title}. Settings come from the environment:\n\n${describeConfig(schema)}\n`);
+    process.exit(0);
+  }
+  try {
+    return readConfig(schema, env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}
+
 /** The settings as a table for `--help`: variable, meaning, default. */
 export function describeConfig(schema: TObject): string {
   return Object.entries(schema.properties).map(([key, setting]) => {
