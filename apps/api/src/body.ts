@@ -19,7 +19,7 @@ const keepDigits: Reviver = (_key, value, context) =>
 export function parseBody(text: string): unknown {
   if (text === '') return undefined;
   checkDepth(text);
-  const reviver = longInteger.test(text) ? (keepDigits as (key: string, value: unknown) => unknown) : null;
+  const reviver = longInteger.test(text) ? keepDigits : null;
   try {
     return secureJsonParse.parse(text, reviver, { protoAction: 'error', constructorAction: 'error' });
   } catch (error) {

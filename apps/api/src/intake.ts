@@ -1,6 +1,7 @@
 // From a request's body to a prediction that is safe in Redis.
 import { Coalescer, type Placement } from '@millrace/batching';
 import type { ModelRepository, ModelVersion } from '@millrace/models';
+import type { Histogram } from '@millrace/process';
 import {
   below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
   MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, type ResultRecord, sizeBytes, toWireAll,
@@ -33,6 +34,7 @@ export interface IntakeOptions {
   readonly repository: ModelRepository;
   readonly producer: Producer;
   readonly waiters: Waiters;
+  readonly bundleSize: Histogram;
   readonly maxRows: number;
   readonly maxWaiting: number;
   readonly bundlePredictions: number;
@@ -106,7 +108,7 @@ export class Intake {
   }
 
   async #send(items: readonly Queued[]): Promise<string> {
-    const { producer, waiters } = this.#options;
+    const { producer, waiters, bundleSize } = this.#options;
     const { tenant, version } = items[0] as Queued;
     const { pool } = version.manifest;
     const bundleId = newBundleId(pool);
@@ -119,6 +121,7 @@ export class Intake {
     });
     const replyTo = items.some(({ wake }) => wake) ? waiters.node : undefined;
     const bundle: Bundle = { format: bundleFormat, tenant, model: version.id, lane: 'online', ...(replyTo && { replyTo }), predictions };
+    bundleSize.observe(items.length);
     try {
       await producer.add(pool, bundleId, bundle, payloads);
     } catch (error) {

@@ -39,7 +39,7 @@ const pools = () => new Set(repository.models.map((model) => model.manifest.pool
 const metrics = createApiMetrics(registry, redis, pools);
 const server = await createServer({
   ...config, log, registry, repository, metrics, version: manifest.version,
-  intake: new Intake({ ...config, repository, producer, waiters }),
+  intake: new Intake({ ...config, ...metrics, repository, producer, waiters }),
   predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

@@ -6,6 +6,8 @@ import type { FastifyInstance } from 'fastify';
 
 export interface ApiMetrics {
   readonly rejected: Counter<'reason'>;
+  /** Predictions of each bundle that was sent. */
+  readonly bundleSize: Histogram;
   readonly predictions: Counter<'model' | 'version' | 'outcome'>;
 }
 
@@ -27,6 +29,7 @@ export function createApiMetrics(registry: Registry, redis: Redis, pools: () => 
   });
   return {
     rejected: new Counter({ name: 'millrace_rejected_total', help: 'Requests and batch items refused, by problem type', labelNames: ['reason'], registers }),
+    bundleSize: new Histogram({ name: 'millrace_bundle_size', help: 'Predictions of one bundle', buckets: [...buckets.rows], registers }),
     predictions: new Counter({ name: 'millrace_predictions_total', help: 'Predictions settled by this process', labelNames: ['model', 'version', 'outcome'], registers }),
   };
 }

@@ -1,6 +1,8 @@
 // A private Redis out of Debian's packages: apt resolves and downloads, dpkg-deb unpacks into the user's cache. It needs
 // no root, changes nothing in the system, and starts nothing. Root and ordinary users take the same way.
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run, SetUpFailure } from './command.mjs';
@@ -8,8 +10,16 @@ import { privateFolders } from './redis-server.mjs';
 
 const advice = 'Install Redis 6.2 or newer with your package manager, or set REDIS_URL.';
 
+// Not `&&`: one broken source among many fails the update, and Redis may come from another.
+// redis-tools holds the file that redis-server links to; --reinstall downloads it also where the system has it.
+const aptCommands = `
+  apt-get --config-file "$0" update
+  apt-get --config-file "$0" install --download-only --reinstall --yes --no-install-recommends redis-server redis-tools
+`;
+
 /** Fills the private folder; throws SetUpFailure where that cannot be done. */
 export function installRedisFromApt() {
+  if (!['apt-get', 'dpkg-deb'].every(isOnPath)) throw new SetUpFailure(`There is no Redis here. ${advice}`);
   const folder = privateFolders().find(canBeMade);
   if (folder === undefined) throw new SetUpFailure(`There is no folder to write a private Redis to. ${advice}`);
   const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-apt-'));
@@ -24,6 +34,11 @@ export function installRedisFromApt() {
     rmSync(scratch, { recursive: true, force: true });
     rmSync(staged, { recursive: true, force: true });
   }
+}
+
+/** @param {string} program */
+function isOnPath(program) {
+  return (process.env.PATH ?? '').split(path.delimiter).some((folder) => existsSync(path.join(folder, program)));
 }
 
 /** @param {string} folder */
@@ -46,14 +61,10 @@ function download(scratch) {
   makeFolder(path.join(scratch, 'state', 'lists', 'partial'));
   const config = path.join(scratch, 'apt.conf');
   writeFileSync(config, aptConfig(scratch));
-  const apt = (/** @type {string[]} */ ...args) =>
-    run('apt-get', ['--config-file', config, ...args], {
-      failure: `apt could not download Redis. ${advice}`,
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-  apt('update');
-  // redis-tools holds the file that redis-server links to; --reinstall downloads it also where the system has it.
-  apt('install', '--download-only', '--reinstall', '--yes', '--no-install-recommends', 'redis-server', 'redis-tools');
+  run('sh', ['-c', aptCommands, config], {
+    failure: `apt could not download Redis. ${advice}`,
+    env: { ...process.env, LC_ALL: 'C' },
+  });
   return readdirSync(archives)
     .filter((name) => name.endsWith('.deb'))
     .map((name) => path.join(archives, name));
@@ -116,8 +127,8 @@ function writeWrapper(folder) {
   const wrapper = path.join(folder, 'redis-server');
   const lines = [
     '#!/bin/sh',
-    'here=$(dirname "$0")',
-    `export LD_LIBRARY_PATH="${[...new Set(libraries), '$LD_LIBRARY_PATH'].join(':')}"`,
+    'here=${0%/*}',
+    `export LD_LIBRARY_PATH="${[...new Set(libraries)].join(':')}"`,
     'exec "$here/root/usr/bin/redis-server" "$@"',
   ];
   writeFileSync(wrapper, `${lines.join('\n')}\n`);

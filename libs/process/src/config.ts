@@ -48,8 +48,8 @@ export function startingConfig<Schema extends TObject>(title: string, schema: Sc
 /** The settings as a table for `--help`: variable, meaning, default. */
 export function describeConfig(schema: TObject): string {
   return Object.entries(schema.properties).map(([key, setting]) => {
-    const { description = '', default: preset } = setting as { description?: string; default?: unknown };
-    return `  ${variableOf(key, setting).padEnd(34)} ${description}${preset === undefined ? '' : ` [${String(preset)}]`}`;
+    const { description = '', default: preset } = setting as SettingSchema;
+    return `  ${variableOf(key, setting).padEnd(34)} ${description}${preset === undefined ? '' : ` [${preset}]`}`;
   }).join('\n');
 }
 
@@ -58,14 +58,25 @@ export function configEnv<Schema extends TObject>(schema: Schema, settings: Part
   return Object.fromEntries(Object.entries(settings).map(([key, value]) => [variableOf(key, schema.properties[key] as TSchema), String(value)]));
 }
 
+/** What the schemas of settings say of themselves. */
+interface SettingSchema {
+  readonly type?: string;
+  readonly enum?: readonly string[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly pattern?: string;
+  readonly description?: string;
+  readonly default?: string | number | boolean;
+}
+
 function variableOf(key: string, setting: TSchema): string {
   if ('env' in setting) return String(setting.env);
   return `MILLRACE_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 }
 
 function expectationOf(setting: TSchema): string {
-  const { type, enum: choices, minimum, maximum, pattern, description } = setting as Record<string, unknown>;
-  const kind = Array.isArray(choices) ? `one of ${choices.join(', ')}` : type === 'integer' ? 'a whole number' : `a ${String(type)}`;
-  const range = [minimum !== undefined && `at least ${String(minimum)}`, maximum !== undefined && `at most ${String(maximum)}`, pattern !== undefined && `matching ${String(pattern)}`];
-  return [kind, ...range.filter(Boolean)].join(', ') + (description ? ` (${String(description)})` : '');
+  const { type = 'value', enum: choices, minimum, maximum, pattern, description } = setting as SettingSchema;
+  const kind = choices ? `one of ${choices.join(', ')}` : type === 'integer' ? 'a whole number' : `a ${type}`;
+  const range = [minimum !== undefined && `at least ${minimum}`, maximum !== undefined && `at most ${maximum}`, pattern !== undefined && `matching ${pattern}`];
+  return [kind, ...range.filter(Boolean)].join(', ') + (description ? ` (${description})` : '');
 }

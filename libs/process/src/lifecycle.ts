@@ -44,7 +44,7 @@ export class Lifecycle {
       this.#log.error({ graceMs: this.#graceMs }, 'grace period is over, exiting');
       process.exit(1);
     }, this.#graceMs);
-    for (const { name, stop } of this.#owned.reverse()) {
+    for (const { name, stop } of this.#owned.toReversed()) {
       try {
         await stop();
       } catch (error) {

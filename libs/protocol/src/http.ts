@@ -141,6 +141,7 @@ export const Model = Type.Object({
 export type Model = Static<typeof Model>;
 
 export const ModelList = Type.Object({ models: Type.Array(Model) });
+export type ModelList = Static<typeof ModelList>;
 
 export const Health = Type.Object({
   status: Type.Enum(['ok', 'unavailable']),

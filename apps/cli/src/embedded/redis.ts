@@ -1,6 +1,6 @@
 // A private redis-server child: loopback only, on a free port, gone with its owner.
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -39,12 +39,12 @@ const portAttempts = 5;
  * server's last log lines, where it ends early or does not serve within 30 s.
  */
 export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
-  const folder = options.dataDir === undefined ? await temporaryFolder() : await lockFolder(options.dataDir);
+  const folder = options.dataDir === undefined ? temporaryFolder() : await lockFolder(options.dataDir);
   try {
     for (let attempt = 1; ; attempt++) {
       const port = await freePort();
       const child = await spawnRedis(options.binary, redisArgs(port, folder, options), options.log);
-      await folder.handTo(child.pid);
+      folder.handTo(child.pid);
       if (await isServing(port, child, options.signal)) return running(port, child, folder);
 
       const ended = child.ended.aborted;
@@ -56,7 +56,7 @@ export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
       throw new Error(`${fault}; its last lines:\n${child.lastLines()}`);
     }
   } catch (error) {
-    await folder.release();
+    folder.release();
     throw error;
   }
 }
@@ -70,18 +70,17 @@ function running(port: number, child: RedisChild, folder: HeldFolder): RunningRe
   };
 }
 
-async function temporaryFolder(): Promise<HeldFolder> {
-  const place = await mkdtemp(path.join(tmpdir(), 'millrace-redis-'));
-  return { place, handTo: async () => {}, release: () => rm(place, { recursive: true, force: true }) };
+function temporaryFolder(): HeldFolder {
+  const place = mkdtempSync(path.join(tmpdir(), 'millrace-redis-'));
+  return { place, handTo: () => {}, release: () => rmSync(place, { recursive: true, force: true }) };
 }
 
 function redisArgs(port: number, folder: HeldFolder, { dataDir, args = [] }: RedisOptions): string[] {
-  const persistence = dataDir === undefined ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', 'everysec'];
-  return [
-    ...['--bind', '127.0.0.1', '--port', String(port), '--daemonize', 'no', '--dir', folder.place],
-    ...['--maxmemory-policy', 'noeviction', '--save', '', ...persistence],
-    ...args,
-  ];
+  const network = ['--bind', '127.0.0.1', '--port', String(port)];
+  const memory = ['--maxmemory-policy', 'noeviction'];
+  const appendOnly = dataDir === undefined ? ['no'] : ['yes', '--appendfsync', 'everysec'];
+  const disk = ['--dir', folder.place, '--save', '', '--appendonly', ...appendOnly];
+  return [...network, '--daemonize', 'no', ...memory, ...disk, ...args];
 }
 
 async function freePort(): Promise<number> {

@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+// The launcher: sets up what is missing, then runs src/main.ts on the pinned Node and ends as it ends.
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { reportAndExit } from './command.mjs';
+import { setUp } from './setup.mjs';
+
+const startsRedis = new Set(['up', 'demo', 'bench']);
+
+const commandLine = process.argv.slice(2);
+const redis = startsRedis.has(commandLine.find((word) => !word.startsWith('-')) ?? '');
+const { node, redisServer } = await setUp({ redis }).catch(reportAndExit);
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+const child = spawn(node, [main, ...commandLine], {
+  stdio: 'inherit',
+  env: { ...process.env, ...(redisServer !== undefined && { MILLRACE_REDIS_SERVER: redisServer }) },
+});
+
+// A terminal sends Ctrl-C to the child too. Sent on, it would arrive twice, and a second one asks for haste.
+const onTerminal = [process.stdin, process.stdout, process.stderr].some((stream) => stream.isTTY);
+process.on('SIGINT', () => onTerminal || child.kill('SIGINT'));
+process.on('SIGTERM', () => child.kill('SIGTERM'));
+
+child.on('exit', (code, signal) => {
+  process.exitCode = signal === null ? (code ?? 1) : 128 + constants.signals[signal];
+});

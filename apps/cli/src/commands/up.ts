@@ -1,0 +1,67 @@
+// `millrace up`: everything on one machine, until Ctrl-C.
+import type { Model } from '@millrace/protocol';
+import { Client } from '../client.ts';
+import { startSystem } from '../embedded/system.ts';
+import { prettyLog } from '../logs.ts';
+
+export interface UpOptions {
+  readonly redisServer: string | undefined;
+  readonly redisUrl: string | undefined;
+  readonly port: number;
+  readonly workers: number;
+  readonly models: string;
+  readonly data: string;
+}
+
+export async function up({ data, ...options }: UpOptions): Promise<void> {
+  const stopped = untilSignal();
+  const system = await startSystem({ ...options, dataDir: data, onLog: prettyLog() });
+  const models = await new Client(system.url).models();
+  process.stdout.write(`
+Millrace is up: ${models.length} models, ${options.workers} ${options.workers === 1 ? 'worker' : 'workers'}.
+
+  API        ${system.url}/api/v1
+  Reference  ${system.url}/docs
+  Metrics    ${[system.url, ...system.workerUrls].map((url) => `${url}/metrics`).join('\n             ')}
+${example(system.url, models)}
+Ctrl-C stops it.
+
+`);
+  await stopped;
+  await system.stop();
+}
+
+/** A line that works when pasted: the model with the fewest numbers to type. */
+function example(url: string, models: readonly Model[]): string {
+  const candidates = models.flatMap(({ name, versions }) => {
+    const [version] = versions.filter(({ state }) => state === 'ready');
+    return version ? [{ name, inputs: version.inputs, size: JSON.stringify(exampleInputs(version.inputs)).length }] : [];
+  }).toSorted((a, b) => a.size - b.size);
+  const [smallest] = candidates;
+  if (!smallest) return '\nThere is no model yet: put one at <name>/<version>/model.onnx.\n';
+  const body = JSON.stringify({ model: smallest.name, inputs: exampleInputs(smallest.inputs) });
+  return `
+Try it:
+
+  curl -s ${url}/api/v1/predictions -H 'content-type: application/json' -H 'prefer: wait=10' -d '${body}'
+`;
+}
+
+type Inputs = Model['versions'][number]['inputs'];
+
+function exampleInputs(inputs: Inputs): unknown {
+  const filled = Object.fromEntries(inputs.map(({ name, dtype, shape }) => [name, nest(shape.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : 1)), dtype)]));
+  return inputs.length === 1 ? Object.values(filled)[0] : filled;
+}
+
+function nest([length, ...inner]: readonly number[], dtype: string, at = 0): unknown {
+  if (length !== undefined) return Array.from({ length }, (_, index) => nest(inner, dtype, index));
+  if (dtype === 'string') return `text ${at + 1}`;
+  return dtype === 'bool' ? at % 2 === 0 : at + 1;
+}
+
+async function untilSignal(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+}

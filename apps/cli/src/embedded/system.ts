@@ -1,0 +1,75 @@
+// Millrace on one machine: a private Redis, the API and workers, as the same processes that run in production.
+import { fileURLToPath } from 'node:url';
+import { startRedis } from './redis.ts';
+import { Service, type ServiceLog } from './service.ts';
+
+export interface SystemOptions {
+  /** Path of a redis-server; not needed with `redisUrl`. */
+  readonly redisServer: string | undefined;
+  /** A Redis that runs already. */
+  readonly redisUrl?: string | undefined;
+  /** Where the private Redis keeps what it holds; without it, it forgets all when it stops. */
+  readonly dataDir?: string | undefined;
+  readonly models: string;
+  /** 0 picks a free port. */
+  readonly port: number;
+  readonly workers: number;
+  /** Further settings by variable name, for API and workers alike. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Arguments for the API's Node process. */
+  readonly apiNodeArgs?: readonly string[] | undefined;
+  readonly redisArgs?: readonly string[] | undefined;
+  /** Takes every log line of API and workers. */
+  readonly onLog: ServiceLog;
+}
+
+export interface System {
+  readonly url: string;
+  readonly redisUrl: string;
+  readonly redisPid: number | undefined;
+  readonly api: Service;
+  readonly workers: readonly Service[];
+  /** Where each worker serves its metrics. */
+  readonly workerUrls: readonly string[];
+  /** Ends everything in reverse order. Idempotent. */
+  stop(): Promise<void>;
+}
+
+const root = fileURLToPath(new URL('../../../../', import.meta.url));
+
+/** Starts everything and resolves once the API serves and every worker claims. Ends what it started where that fails. */
+export async function startSystem(options: SystemOptions): Promise<System> {
+  const { redisServer, dataDir, redisArgs, onLog } = options;
+  if (!redisServer && !options.redisUrl) throw new Error('there is no redis-server here: run `npm run setup`, or set REDIS_URL');
+  const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer as string, dataDir, args: redisArgs });
+  const redisUrl = redis?.url ?? options.redisUrl as string;
+  const env = { REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
+  const services: Service[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(services.map((service) => service.stop()));
+    await redis?.stop();
+  };
+  const start = async (name: string, app: string, more: Record<string, string>, nodeArgs: readonly string[] = []) => {
+    const service = new Service(name, [...nodeArgs, `${root}apps/${app}/src/main.ts`], { ...env, ...more }, onLog);
+    services.push(service);
+    return { service, ready: await service.start(`${app} is ready`) };
+  };
+  try {
+    const [api, ...workers] = await Promise.all([
+      start('api', 'api', { MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
+      ...Array.from({ length: options.workers }, (_, index) => start(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0' })),
+    ]);
+    return {
+      url: String(api.ready['url']),
+      redisUrl,
+      redisPid: redis?.pid,
+      api: api.service,
+      workers: workers.map(({ service }) => service),
+      workerUrls: workers.map(({ ready }) => `http://127.0.0.1:${String(ready['metricsPort'])}`),
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -1,0 +1,12 @@
+// Logs of several processes, for people.
+import pretty from 'pino-pretty';
+import type { ServiceLog } from './embedded/service.ts';
+
+/** Writes log lines to standard error: time, level, service, message, fields. */
+export function prettyLog(): ServiceLog {
+  const stream = pretty({
+    destination: 2, sync: true, singleLine: true, colorize: process.stderr.isTTY,
+    timestampKey: 'ts', translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname,service', messageFormat: '{service}: {msg}',
+  });
+  return (service, fields) => { stream.write(`${JSON.stringify({ ...fields, service })}\n`); };
+}

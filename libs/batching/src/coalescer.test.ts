@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest';
+import { Coalescer } from './coalescer.ts';
+
+/** Sends that end when the test says so. */
+function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number } = {}) {
+  const sends: { key: string; items: readonly number[]; end: (error?: Error) => void }[] = [];
+  let arrived = () => {};
+  const coalescer = new Coalescer<number>({
+    limits: { predictions: options.predictions ?? 4, bytes: options.bytes ?? 1000, rows: 100 },
+    sendsInFlight: 2,
+    maxWaiting: options.maxWaiting ?? 100,
+    send: (key, items) => new Promise((resolve, reject) => {
+      const id = `b${sends.length}`;
+      sends.push({ key, items, end: (error) => (error ? reject(error) : resolve(id)) });
+      arrived();
+    }),
+  });
+  const untilSends = (count: number) => new Promise<void>((resolve) => {
+    arrived = () => { if (sends.length >= count) resolve(); };
+    arrived();
+  });
+  const submit = (item: number, key = 'k', bytes = 1) => coalescer.submit(key, item, { bytes, rows: 1 });
+  return { coalescer, sends, submit, untilSends };
+}
+
+test('what arrives in one turn goes together, and what arrives during two sends goes in the next', async () => {
+  const { sends, submit, untilSends } = rig();
+  const first = [submit(1), submit(2)];
+  await untilSends(1);
+  const second = [submit(3)];
+  await untilSends(2);
+  const third = [submit(4), submit(5), submit(6)];
+  expect(sends.map(({ items }) => items)).toEqual([[1, 2], [3]]);
+  sends[1]?.end();
+  await untilSends(3);
+  expect(sends[2]?.items).toEqual([4, 5, 6]);
+  for (const { end } of sends) end();
+  expect(await Promise.all([...first, ...second, ...third])).toEqual([
+    { bundleId: 'b0', index: 0 }, { bundleId: 'b0', index: 1 }, { bundleId: 'b1', index: 0 },
+    { bundleId: 'b2', index: 0 }, { bundleId: 'b2', index: 1 }, { bundleId: 'b2', index: 2 },
+  ]);
+});
+
+test('bundles keep their limits, keys never mix, and what is too large travels alone', async () => {
+  const { sends, submit, untilSends } = rig({ predictions: 2, bytes: 10 });
+  void Promise.all([submit(1), submit(2), submit(3), submit(9, 'other'), submit(4, 'big', 50), submit(5, 'big', 1)]);
+  await untilSends(5);
+  expect(sends.map(({ key, items }) => [key, ...items])).toEqual([['k', 1, 2], ['k', 3], ['other', 9], ['big', 4], ['big', 5]]);
+  for (const { end } of sends) end();
+});
+
+test('a failed send fails its own predictions only, and the next goes on', async () => {
+  const { sends, submit, untilSends } = rig({ predictions: 1 });
+  const results = Promise.allSettled([submit(1), submit(2), submit(3)]);
+  await untilSends(2);
+  sends[0]?.end(new Error('no Redis'));
+  await untilSends(3);
+  sends[1]?.end();
+  sends[2]?.end();
+  expect((await results).map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
+});
+
+test('past its bound it refuses', async () => {
+  const { sends, submit, untilSends } = rig({ maxWaiting: 2 });
+  void Promise.all([submit(1), submit(2)]);
+  await expect(submit(3)).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+  await untilSends(1);
+  for (const { end } of sends) end();
+});

@@ -1,0 +1,3 @@
+export { InferenceEngine, type EngineOptions, type SessionLoaded, type SessionReleased } from './engine.ts';
+export { labelsOf } from './labels.ts';
+export type { BatchItem, ItemOutcome } from './stack.ts';

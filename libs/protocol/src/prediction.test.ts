@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest';
+import { parseModelRef, printModelRef } from './model-ref.ts';
+import { newBundleId, parsePredictionId, predictionId } from './prediction.ts';
+
+test('an id says where its prediction is and when it was bundled', () => {
+  const bundleId = newBundleId('gpu');
+  const address = parsePredictionId(predictionId(bundleId, 63));
+  expect(address).toMatchObject({ bundleId, index: 63, pool: 'gpu' });
+  expect(Math.abs(Date.now() - (address?.bundledAt ?? 0))).toBeLessThan(5000);
+});
+
+test('ids are ordered by time and never repeat', () => {
+  const ids = Array.from({ length: 1000 }, () => newBundleId('default'));
+  expect(ids.toSorted()).toEqual(ids);
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+test.each(['', 'x', 'default-0', 'default-01234567890a7123456789012345678-0', `${newBundleId('default')}-007`, `${newBundleId('default')}-100`, `${newBundleId('default')}-0:lock`, '../x'])('"%s" is no id', (id) => {
+  expect(parsePredictionId(id)).toBeUndefined();
+});
+
+test.each(['iris', 'iris@2', 'iris@champion', 'a.b-c_d@1'])('%s is a model reference and prints as it was', (text) => {
+  expect(printModelRef(parseModelRef(text) ?? { name: '?' })).toBe(text);
+});
+
+test.each(['', 'Iris', 'iris@', 'iris@0', 'iris@01', 'iris@A', 'a/b', '..', 'a..b', 'iris@2@3'])('"%s" is no model reference', (text) => {
+  expect(parseModelRef(text)).toBeUndefined();
+});

@@ -1,0 +1,32 @@
+// Child processes of a benchmark that take one task after another by IPC.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export class TaskProcess<Task, Result> {
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  /** Forks a script of this folder; `ready` where it says so by IPC when it can take tasks. */
+  static async start<Task, Result>(script: string, args: readonly string[] = [], { ready = true } = {}): Promise<TaskProcess<Task, Result>> {
+    const child = fork(fileURLToPath(new URL(script, import.meta.url)), args);
+    if (ready) await once(child, 'message');
+    return new TaskProcess(child);
+  }
+
+  async do(task: Task): Promise<Result> {
+    this.#child.send(task as object);
+    const [result] = await Promise.race([
+      once(this.#child, 'message'),
+      once(this.#child, 'exit').then(([code]) => { throw new Error(`${this.#child.spawnargs.at(-1)} ended with ${String(code)}`); }),
+    ]) as [Result];
+    return result;
+  }
+
+  stop(): void {
+    this.#child.disconnect();
+  }
+}

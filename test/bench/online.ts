@@ -1,0 +1,266 @@
+// The online path, measured in rounds: in each round everything is measured once, so that drift of the machine's speed
+// touches all alike. Medians over the rounds.
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import { startSystem, type System } from '../../apps/cli/src/embedded/system.ts';
+import { TaskProcess } from './children.ts';
+import type { LoadResult, LoadTask } from './load.ts';
+import { commandCalls, readMetrics, type Sums } from './observe.ts';
+
+export interface OnlineFigures {
+  readonly noop_rps: number;
+  readonly per_job_rps: number;
+  readonly sync_rps: number;
+  readonly async_rps: number;
+  readonly mean_bundle: number;
+  readonly mean_micro_batch_rows: number;
+  readonly redis_commands_per_prediction: number;
+  readonly latency_p50_ms: number;
+  readonly latency_p99_ms: number;
+  readonly bare_chain_p50_ms: number;
+  readonly heavy_rows_per_second: number;
+  readonly heavy_bare_rows_per_second: number;
+  readonly lost: number;
+  readonly doubled: number;
+}
+
+export interface OnlineOptions {
+  readonly quick: boolean;
+  readonly redisServer: string | undefined;
+  readonly show: (text: string) => void;
+}
+
+const connections = 256;
+const models = fileURLToPath(new URL('../../deploy/models', import.meta.url));
+const noopRoute = fileURLToPath(new URL('noop-route.ts', import.meta.url));
+const iris = JSON.stringify({ model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] });
+const pixels = Array.from({ length: 64 }, (_, index) => index % 17);
+const heavy = JSON.stringify({ model: 'digits-deep', inputs: [pixels] });
+const wait = { prefer: 'wait=60' };
+
+/** Requests in one measurement. */
+function amounts(quick: boolean) {
+  return quick
+    ? { rounds: 2, warmUp: 10_000, noop: 30_000, sync: 30_000, async: 25_000, perJob: 5_000, latency: 400, heavy: 600, bareMs: 1500 }
+    : { rounds: 5, warmUp: 40_000, noop: 60_000, sync: 60_000, async: 50_000, perJob: 10_000, latency: 1500, heavy: 2500, bareMs: 4000 };
+}
+
+interface Rig {
+  readonly system: System;
+  readonly perJob: System;
+  readonly redis: Redis;
+  readonly load: TaskProcess<LoadTask, LoadResult>;
+  readonly chainWorker: TaskProcess<never, never>;
+  readonly chainClient: TaskProcess<number, number[]>;
+  readonly bareSession: TaskProcess<number, { batch: number; rowsPerSecond: number }>;
+}
+
+export async function online({ quick, redisServer, show }: OnlineOptions): Promise<OnlineFigures> {
+  const rig = await setUp(redisServer);
+  try {
+    const amount = amounts(quick);
+    const scale = new Scale(rig);
+    show(`Online path, ${amount.rounds} rounds, ${connections} connections, Node ${process.version}\n`);
+    await scale.warmUp(amount.warmUp);
+    for (let round = 0; round < amount.rounds; round++) {
+      await scale.round(amount);
+      show(`  round ${round + 1}: ${scale.lastRound()}\n`);
+    }
+    const figures = await scale.figures();
+    show(table(figures, scale.bareBatch));
+    return figures;
+  } finally {
+    await tearDown(rig);
+  }
+}
+
+/** The real processes; a second API that sends one job per prediction shares Redis and worker with the first. */
+async function setUp(redisServer: string | undefined): Promise<Rig> {
+  const common = { models, port: 0, onLog: (service: string, fields: Record<string, unknown>) => { if (['warn', 'error', 'fatal'].includes(String(fields['level']))) console.error(service, fields); } };
+  const system = await startSystem({ ...common, redisServer, workers: 1, env: { MILLRACE_LOG_LEVEL: 'info' }, apiNodeArgs: ['--import', noopRoute] });
+  const perJob = await startSystem({
+    ...common, redisServer: undefined, redisUrl: system.redisUrl, workers: 0, env: { MILLRACE_BUNDLE_PREDICTIONS: '1', MILLRACE_ADDS_IN_FLIGHT: '256' },
+  });
+  const [load, chainWorker, chainClient, bareSession] = await Promise.all([
+    TaskProcess.start<LoadTask, LoadResult>('load.ts', [], { ready: false }),
+    TaskProcess.start<never, never>('bare-chain.ts', ['worker', system.redisUrl]),
+    TaskProcess.start<number, number[]>('bare-chain.ts', ['client', system.redisUrl]),
+    TaskProcess.start<number, { batch: number; rowsPerSecond: number }>('bare-session.ts', [`${models}/digits-deep/1/model.onnx`, 'image']),
+  ]);
+  return { system, perJob, redis: new Redis(system.redisUrl), load, chainWorker, chainClient, bareSession };
+}
+
+async function tearDown({ system, perJob, redis, load, chainWorker, chainClient, bareSession }: Rig): Promise<void> {
+  for (const child of [load, chainWorker, chainClient, bareSession]) child.stop();
+  redis.disconnect();
+  await perJob.stop();
+  await system.stop();
+}
+
+type Series = 'noop_rps' | 'per_job_rps' | 'sync_rps' | 'async_rps' | 'mean_bundle' | 'mean_micro_batch_rows' | 'redis_commands_per_prediction'
+  | 'latency_p50_ms' | 'latency_p99_ms' | 'bare_chain_p50_ms' | 'heavy_rows_per_second' | 'heavy_bare_rows_per_second';
+
+/** Takes the measurements and counts what came of every accepted prediction. */
+class Scale {
+  readonly #rig: Rig;
+  readonly #series = new Map<Series, number[]>();
+  readonly #accepted = new Set<string>();
+  #repeatedIds = 0;
+  #unanswered = 0;
+  #submitted = 0;
+  #start: Sums | undefined;
+  bareBatch = 0;
+
+  constructor(rig: Rig) {
+    this.#rig = rig;
+  }
+
+  async warmUp(amount: number): Promise<void> {
+    this.#start = await readMetrics(this.#rig.system);
+    await this.#post('/noop', iris, {}, amount, 'ok');
+    await this.#predict(this.#rig.system, iris, wait, amount);
+    await this.#predict(this.#rig.perJob, iris, wait, amount / 10);
+    await this.#predict(this.#rig.system, heavy, wait, 64);
+    await this.#rig.chainClient.do(200);
+  }
+
+  async round(amount: ReturnType<typeof amounts>): Promise<void> {
+    const { system, perJob, chainClient, bareSession } = this.#rig;
+    const noop = await this.#post('/noop', iris, {}, amount.noop, 'ok');
+    this.#note('noop_rps', noop.good / noop.seconds);
+
+    await this.#observed(async () => {
+      const sync = await this.#predict(system, iris, wait, amount.sync);
+      this.#note('sync_rps', sync.good / sync.seconds);
+    });
+
+    const startedAt = performance.now();
+    const async = await this.#predict(system, iris, {}, amount.async);
+    await this.#untilSettled();
+    this.#note('async_rps', async.good / ((performance.now() - startedAt) / 1000));
+
+    const single = await this.#predict(perJob, iris, wait, amount.perJob);
+    this.#note('per_job_rps', single.good / single.seconds);
+
+    // In turns, a fifth at a time.
+    const latencies: number[] = [];
+    const chain: number[] = [];
+    for (let turn = 0; turn < 5; turn++) {
+      latencies.push(...(await this.#predict(system, iris, wait, amount.latency / 5, 1)).latenciesMs);
+      chain.push(...await chainClient.do(amount.latency / 5));
+    }
+    this.#note('latency_p50_ms', percentile(latencies, 0.5));
+    this.#note('latency_p99_ms', percentile(latencies, 0.99));
+    this.#note('bare_chain_p50_ms', percentile(chain, 0.5));
+
+    const bare = await bareSession.do(amount.bareMs);
+    this.bareBatch = bare.batch;
+    this.#note('heavy_bare_rows_per_second', bare.rowsPerSecond);
+    const rows = await this.#predict(system, heavy, wait, amount.heavy);
+    this.#note('heavy_rows_per_second', rows.good / rows.seconds);
+  }
+
+  lastRound(): string {
+    const last = (name: Series) => this.#series.get(name)?.at(-1) ?? NaN;
+    return `noop ${last('noop_rps').toFixed(0)}/s, sync ${last('sync_rps').toFixed(0)}/s, async ${last('async_rps').toFixed(0)}/s, per job ${last('per_job_rps').toFixed(0)}/s, heavy ${last('heavy_rows_per_second').toFixed(0)} rows/s`;
+  }
+
+  async figures(): Promise<OnlineFigures> {
+    const end = await readMetrics(this.#rig.system);
+    const executed = end.rows - (this.#start?.rows ?? 0);
+    const medians = Object.fromEntries([...this.#series].map(([name, values]) => [name, round(percentile(values, 0.5))])) as Record<Series, number>;
+    return { ...medians, lost: this.#unanswered + await this.#withoutResult(), doubled: this.#repeatedIds + Math.max(0, executed - this.#submitted) };
+  }
+
+  /** Reads what Redis and the processes counted while the action ran. */
+  async #observed(action: () => Promise<void>): Promise<void> {
+    const { system, redis } = this.#rig;
+    const [before, callsBefore] = [await readMetrics(system), await commandCalls(redis)];
+    await action();
+    const [after, callsAfter] = [await readMetrics(system), await commandCalls(redis)];
+    const predictions = after.bundledPredictions - before.bundledPredictions;
+    this.#note('mean_bundle', predictions / (after.bundles - before.bundles));
+    this.#note('mean_micro_batch_rows', (after.rows - before.rows) / (after.microBatches - before.microBatches));
+    this.#note('redis_commands_per_prediction', (callsAfter - callsBefore) / predictions);
+  }
+
+  async #predict({ url }: System, body: string, headers: Record<string, string>, amount: number, atOnce = connections): Promise<LoadResult> {
+    const expect = headers === wait ? '"status":"succeeded"' : '"status":"queued"';
+    const result = await this.#rig.load.do({ url: `${url}/api/v1/predictions`, body, headers, amount, connections: atOnce, expect });
+    if (result.firstBad !== undefined) console.error(`${result.bad} bad answers, the first: ${result.firstBad.slice(0, 500)}`);
+    this.#submitted += amount;
+    this.#unanswered += result.bad;
+    for (const id of result.ids) {
+      if (this.#accepted.has(id)) this.#repeatedIds++;
+      this.#accepted.add(id);
+    }
+    return result;
+  }
+
+  #post(path: string, body: string, headers: Record<string, string>, amount: number, expect: string): Promise<LoadResult> {
+    return this.#rig.load.do({ url: this.#rig.system.url + path, body, headers, amount, connections, expect });
+  }
+
+  /** Every accepted row is counted in the depth until its result is written. */
+  async #untilSettled(): Promise<void> {
+    const deadline = Date.now() + 60_000;
+    while (Number(await this.#rig.redis.hget('millrace:{default}:depth', 'online')) > 0) {
+      if (Date.now() > deadline) throw new Error('the queue does not empty');
+      await new Promise((resolve) => { setTimeout(resolve, 5); });
+    }
+  }
+
+  /** Accepted predictions whose result is not in Redis. */
+  async #withoutResult(): Promise<number> {
+    const ids = [...this.#accepted];
+    let missing = 0;
+    for (let at = 0; at < ids.length; at += 10_000) {
+      const pipeline = this.#rig.redis.pipeline();
+      for (const id of ids.slice(at, at + 10_000)) {
+        const cut = id.lastIndexOf('-');
+        pipeline.hexists(`millrace:{default}:results:${id.slice(0, cut)}`, id.slice(cut + 1));
+      }
+      missing += (await pipeline.exec() ?? []).filter(([, present]) => present !== 1).length;
+    }
+    return missing;
+  }
+
+  #note(name: Series, value: number): void {
+    const values = this.#series.get(name);
+    if (values) values.push(value);
+    else this.#series.set(name, [value]);
+  }
+}
+
+function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const place = share * (sorted.length - 1);
+  const [low, high] = [sorted[Math.floor(place)] ?? NaN, sorted[Math.ceil(place)] ?? NaN];
+  return low + (high - low) * (place % 1);
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(5));
+}
+
+function table(figures: OnlineFigures, bareBatch: number): string {
+  const row = (name: string, value: string, ratio = '') => `  ${name.padEnd(52)} ${value.padStart(12)}  ${ratio}\n`;
+  const times = (a: number, b: number) => `${(a / b).toFixed(2)} ×`;
+  const { noop_rps: noop, sync_rps: sync } = figures;
+  return `\n${[
+    row('no-op POST on the same server, /s', noop.toFixed(0)),
+    row('predictions/s, each waits for its result', sync.toFixed(0), `${times(sync, noop)} no-op`),
+    row('predictions/s, to the last result', figures.async_rps.toFixed(0)),
+    row('predictions/s, one job per prediction', figures.per_job_rps.toFixed(0), `sync is ${times(sync, figures.per_job_rps)} that`),
+    row('predictions in a bundle, mean', figures.mean_bundle.toFixed(1)),
+    row('rows in a micro-batch, mean', figures.mean_micro_batch_rows.toFixed(1)),
+    row('Redis commands per prediction, in scripts too', figures.redis_commands_per_prediction.toFixed(2)),
+    row('latency at one connection, p50 ms', figures.latency_p50_ms.toFixed(2), `${times(figures.latency_p50_ms, figures.bare_chain_p50_ms)} the bare chain`),
+    row('latency at one connection, p99 ms', figures.latency_p99_ms.toFixed(2)),
+    row('bare chain (add, claim, reply), p50 ms', figures.bare_chain_p50_ms.toFixed(2)),
+    row('heavy model through Millrace, rows/s', figures.heavy_rows_per_second.toFixed(0), `${times(figures.heavy_rows_per_second, figures.heavy_bare_rows_per_second)} bare`),
+    row(`heavy model, bare session.run of ${bareBatch} rows, rows/s`, figures.heavy_bare_rows_per_second.toFixed(0)),
+    row('lost', String(figures.lost)),
+    row('doubled', String(figures.doubled)),
+  ].join('')}\n`;
+}
