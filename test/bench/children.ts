@@ -18,12 +18,18 @@ export class TaskProcess<Task, Result> {
   }
 
   async do(task: Task): Promise<Result> {
+    const over = new AbortController();
+    const { signal } = over;
     this.#child.send(task as object);
-    const [result] = await Promise.race([
-      once(this.#child, 'message'),
-      once(this.#child, 'exit').then(([code]) => { throw new Error(`${this.#child.spawnargs.at(-1)} ended with ${String(code)}`); }),
-    ]) as [Result];
-    return result;
+    try {
+      const [result] = await Promise.race([
+        once(this.#child, 'message', { signal }),
+        once(this.#child, 'exit', { signal }).then(([code]) => { throw new Error(`${this.#child.spawnargs.at(-1)} ended with ${String(code)}`); }),
+      ]) as [Result];
+      return result;
+    } finally {
+      over.abort();
+    }
   }
 
   stop(): void {

@@ -120,7 +120,7 @@ class Scale {
     await this.#post('/noop', iris, {}, amount, 'ok');
     await this.#predict(this.#rig.system, iris, wait, amount);
     await this.#predict(this.#rig.perJob, iris, wait, amount / 10);
-    await this.#predict(this.#rig.system, heavy, wait, 64);
+    await this.#predict(this.#rig.system, heavy, wait, connections);
     await this.#rig.chainClient.do(200);
   }
 

@@ -121,9 +121,9 @@ function unpack(packages, root) {
  */
 function writeWrapper(folder) {
   const root = path.join(folder, 'root');
-  const libraries = readdirSync(root, { recursive: true, withFileTypes: true })
-    .filter((entry) => /\.so(\.|$)/.test(entry.name))
-    .map((entry) => `$here/root/${path.relative(root, entry.parentPath ?? entry.path)}`);
+  const libraries = readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.so(\.|$)/.test(path.basename(file)))
+    .map((file) => `$here/root/${path.dirname(file)}`);
   const wrapper = path.join(folder, 'redis-server');
   const lines = [
     '#!/bin/sh',

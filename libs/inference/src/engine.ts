@@ -47,7 +47,10 @@ interface Thread {
   inFlight: number;
 }
 
-/** Runs micro-batches on threads of its own. Started and stopped once. */
+/**
+ * Runs micro-batches on threads of its own. Started and stopped once. A process that exits while a thread runs is aborted
+ * by the binding (code 134), so end with `stop`, or where that takes too long with SIGKILL.
+ */
 export class InferenceEngine {
   readonly #options: EngineOptions;
   readonly #cache: SessionCache;

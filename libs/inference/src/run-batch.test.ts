@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { numbersOf } from '@millrace/protocol';
 import type { NumericTensor } from '@millrace/protocol';

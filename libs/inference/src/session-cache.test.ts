@@ -1,6 +1,6 @@
 import type { ModelVersion } from '@millrace/models';
 import { MillraceError } from '@millrace/protocol';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SessionCache } from './session-cache.ts';
 import type { CachedSession } from './session-cache.ts';

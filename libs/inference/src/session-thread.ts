@@ -25,7 +25,7 @@ async function answer(id: number, request: Request): Promise<void> {
     case 'run': return run(id, request);
     case 'release': return port.postMessage({ id, reply: await release(request.key) });
     case 'stop':
-      for (const key of [...sessions.keys()]) await release(key);
+      for (const key of sessions.keys()) await release(key);
       port.postMessage({ id });
       // Nothing else keeps the thread alive. To terminate it from outside could abort the process (see SessionHost).
       return port.close();

@@ -18,8 +18,11 @@ const wantedOf = async (name: string) => {
 
 async function runOnce(name: string, inputs: readonly NamedTensor[]): Promise<Record<string, NamedTensor>> {
   const session = await openSession(await wantedOf(name));
-  const outputs = await session.run(inputs).finally(() => session.release());
-  return Object.fromEntries(outputs.map((output) => [output.name, output]));
+  try {
+    return Object.fromEntries((await session.run(inputs)).map((output) => [output.name, output]));
+  } finally {
+    await session.release();
+  }
 }
 
 const arrays = { float32: Float32Array, float64: Float64Array, int64: BigInt64Array, uint8: Uint8Array, bool: Uint8Array } as const;

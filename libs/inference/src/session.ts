@@ -93,7 +93,7 @@ function feedOf(input: NamedTensor): RuntimeTensor {
   if (input.dtype === 'string') {
     // The binding passes C strings: the rest would be cut off in silence.
     if (input.data.some((text) => text.includes('\0'))) throw new Error(`input "${input.name}" holds a string with a NUL character`);
-    return new RuntimeTensor('string', input.data as string[], dims);
+    return new RuntimeTensor('string', input.data, dims);
   }
   if (input.dtype === 'float16') return halvesOf(input.data, dims);
   return new RuntimeTensor(input.dtype, numbersOf(input) as Float32Array, dims);

@@ -59,8 +59,9 @@ function stackedBytes(items: readonly BatchItem[], name: string): number {
 }
 
 function stackOne(items: readonly BatchItem[], name: string, room: Uint8Array): NamedTensor {
-  const { dtype, shape: firstShape } = items[0]?.inputs[name] as Tensor;
-  const shape = items.length === 1 ? firstShape : [items.reduce((sum, { rows }) => sum + rows, 0), ...firstShape.slice(1)];
+  const [first] = items as readonly [BatchItem];
+  const { dtype, shape: firstShape } = first.inputs[name] as Tensor;
+  const shape = items.length === 1 ? firstShape : firstShape.with(0, items.reduce((sum, { rows }) => sum + rows, 0));
   if (dtype === 'string') {
     const data = items.flatMap(({ inputs }) => (inputs[name] as Tensor).data as readonly string[]);
     return { name, dtype, shape, data: whole(data, data.length, elementCount(shape)) };
@@ -108,13 +109,13 @@ export function split(items: readonly BatchItem[], { segments }: RunReply): Item
 
 function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcome[] {
   if (!segment.ok) return [{ ok: false, error: new MillraceError('model-failed', segment.detail) }];
-  const { outputs, inferenceMs, rows: batchRows } = segment;
-  const lengths = outputs.map(rowLength);
+  const { inferenceMs, rows: batchRows } = segment;
+  const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor, length: rowLength(tensor) }));
   let from = 0;
   return items.map(({ rows }): ItemOutcome => {
     const own = Object.create(null) as Record<string, Tensor>;
-    for (const [index, { name, ...output }] of outputs.entries()) {
-      own[name] = items.length === 1 ? output : rowsOf(output, lengths[index] as number, from, from + rows);
+    for (const { name, tensor, length } of outputs) {
+      own[name] = items.length === 1 ? tensor : rowsOf(tensor, length, from, from + rows);
     }
     from += rows;
     return { ok: true, outputs: own, inferenceMs, batchRows };

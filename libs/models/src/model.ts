@@ -42,8 +42,10 @@ export interface RefusedVersion {
 
 export interface Model {
   readonly name: string;
+  /** The defaults where its model.yaml is refused; then no version can be run. */
   readonly manifest: Manifest;
   /** Runnable versions, newest first. */
   readonly versions: readonly ModelVersion[];
+  /** Newest first. */
   readonly refused: readonly RefusedVersion[];
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ModelRefused } from './model-refused.ts';
 import { readOnnxHeader } from './onnx-header.ts';
@@ -67,27 +67,33 @@ test.each([
   await expect(reading).rejects.toThrow(reason);
 });
 
+/** Undefined where the file is refused; any other error is thrown. */
+async function readUnlessRefused(content: Uint8Array) {
+  return read(content).catch((error: unknown) => {
+    if (!(error instanceof ModelRefused)) throw error;
+  });
+}
+
 test('a file cut off anywhere is refused, or lost nothing of its signature', async () => {
   const whole = await readFile(iris);
-  let refused = 0;
-  for (let length = 0; length < whole.length; length++) {
-    const header = await read(whole.subarray(0, length)).catch((error: unknown) => error);
-    if (header instanceof ModelRefused) refused++;
-    else expect(header).toMatchObject({ signature: irisSignature });
-  }
-  expect(refused).toBeGreaterThan(0.9 * whole.length);
-});
+  const lengths = Array.from(whole.keys());
+  const signatures = [];
+  for (const length of lengths) signatures.push((await readUnlessRefused(whole.subarray(0, length)))?.signature);
+  const complete = signatures.filter((signature) => signature !== undefined);
+  expect(complete.length).toBeLessThan(0.1 * whole.length);
+  expect(complete).toEqual(complete.map(() => irisSignature));
+}, 20_000);
 
 test('bytes changed at random are refused or read, never worse', async () => {
   const whole = await readFile(iris);
   const flip = fc.record({ at: fc.nat(whole.length - 1), byte: fc.nat(255) });
+  let read = 0;
   await fc.assert(fc.asyncProperty(fc.array(flip, { minLength: 1, maxLength: 4 }), async (flips) => {
     const bytes = Buffer.from(whole);
     for (const { at, byte } of flips) bytes[at] = byte;
-    const header = await read(bytes).catch((error: unknown) => error);
-    if (header instanceof Error) expect(header).toBeInstanceOf(ModelRefused);
-    else expect(header).toHaveProperty('signature.outputs');
+    if (await readUnlessRefused(bytes)) read++;
   }), { numRuns: 2000, seed: 7 });
+  expect(read).toBeGreaterThan(0);
 }, 20_000);
 
 // Models that no exporter at hand writes, made field by field.
@@ -134,12 +140,12 @@ test.each<[string, Buffer | string, RegExp]>([
   ['a dtype from the future', model(output('y', tensor(99, 4))), /unknown element type 99/],
   ['an input without shape', model(input('x', block(1, number(1, 1))), y), /input "x" has no shape/],
   ['an output without shape', model(output('y', block(1, number(1, 1)))), /output "y" has no shape/],
-  ['an output without type', model(block(12, block(1, 'y'))), /value without a type/],
+  ['an output without type', model(block(12, block(1, 'y'))), /not a tensor but untyped/],
   ['an output without name', model(block(12, block(2, tensor(1, 4)))), /an output has no name/],
-  ['a sequence', model(output('y', block(4, block(1, tensor(1, 4))))), /"y" is a sequence, but only tensors/],
-  ['a map', model(output('y', block(5))), /"y" is a map/],
-  ['a sparse tensor', model(output('y', block(8))), /"y" is a sparse tensor/],
-  ['an optional input', model(input('x', block(9)), y), /"x" is a optional|"x" is an optional/],
+  ['a sequence', model(output('y', block(4, block(1, tensor(1, 4))))), /"y" is not a tensor but a sequence:/],
+  ['a map', model(output('y', block(5))), /not a tensor but a map/],
+  ['a sparse tensor', model(output('y', block(8))), /not a tensor but a sparse tensor/],
+  ['an optional input', model(input('x', block(9)), y), /"x" is not a tensor but an optional/],
   ['two inputs of one name', model(input('x', tensor(1, 4)), input('x', tensor(1, 4)), y), /two inputs are called "x"/],
   ['an absurd dimension', model(output('y', tensor(1, 2 ** 31))), /dimension of 2147483648/],
   ['weights of a sparse initializer elsewhere', model(block(15, block(1, block(8, 's'), number(14, 1))), y), /weights of "s"/],
@@ -160,11 +166,10 @@ test('reads the same wherever a field falls on the edge of the window', async ()
 
 test('seeks over two gigabytes of weights', async () => {
   const weightBytes = 2 ** 31;
-  const tail = Buffer.concat([block(8, 'w'), y]);
   const start = Buffer.concat([
     number(1, 8), block(8, number(2, 17)),
     // The graph and its initializer are opened by hand: their content is never in memory.
-    Buffer.from([...varint(7 * 8 + 2), ...varint(12 + weightBytes + tail.length - 3)]),
+    Buffer.from([...varint(7 * 8 + 2), ...varint(12 + weightBytes + y.length)]),
     Buffer.from([...varint(5 * 8 + 2), ...varint(6 + weightBytes)]),
     Buffer.from([...varint(9 * 8 + 2), ...varint(weightBytes)]),
   ]);

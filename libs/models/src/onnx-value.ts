@@ -15,7 +15,7 @@ export interface ValueInfo {
   readonly shape: readonly Dim[] | undefined;
 }
 
-type Kind = 'tensor' | 'sparse tensor' | 'sequence' | 'sequence of maps' | 'map' | 'optional' | 'value without a type';
+type Kind = 'a tensor' | 'a sparse tensor' | 'a sequence' | 'a sequence of maps' | 'a map' | 'an optional' | 'untyped';
 type Type = Omit<ValueInfo, 'name'>;
 
 /** Longer names, symbols and domains are no work of an exporter. */
@@ -36,7 +36,7 @@ const inTensor = { elementType: varintTag(1), shape: lengthTag(2) };
 const inShape = { dim: lengthTag(1) };
 const inDim = { value: varintTag(1), param: lengthTag(2) };
 
-const untyped: Type = { kind: 'value without a type', elementType: 0, shape: undefined };
+const untyped: Type = { kind: 'untyped', elementType: 0, shape: undefined };
 
 export async function readValueInfo(reader: ProtobufReader, message: Range): Promise<ValueInfo> {
   let name = '';
@@ -53,9 +53,9 @@ async function readType(reader: ProtobufReader, message: Range): Promise<Type> {
   for await (const { tag, range } of reader.fields(message)) {
     if (tag === inType.tensor) type = await readTensorType(reader, range);
     else if (tag === inType.sequence) type = { ...untyped, kind: await readSequenceKind(reader, range) };
-    else if (tag === inType.map) type = { ...untyped, kind: 'map' };
-    else if (tag === inType.sparse) type = { ...untyped, kind: 'sparse tensor' };
-    else if (tag === inType.optional) type = { ...untyped, kind: 'optional' };
+    else if (tag === inType.map) type = { ...untyped, kind: 'a map' };
+    else if (tag === inType.sparse) type = { ...untyped, kind: 'a sparse tensor' };
+    else if (tag === inType.optional) type = { ...untyped, kind: 'an optional' };
   }
   return type;
 }
@@ -66,7 +66,7 @@ async function readSequenceKind(reader: ProtobufReader, message: Range): Promise
     if (tag !== inSequence.element) continue;
     for await (const element of reader.fields(range)) ofMaps ||= element.tag === inType.map;
   }
-  return ofMaps ? 'sequence of maps' : 'sequence';
+  return ofMaps ? 'a sequence of maps' : 'a sequence';
 }
 
 async function readTensorType(reader: ProtobufReader, message: Range): Promise<Type> {
@@ -76,7 +76,7 @@ async function readTensorType(reader: ProtobufReader, message: Range): Promise<T
     if (tag === inTensor.elementType) elementType = value;
     else if (tag === inTensor.shape) shape = await readShape(reader, range);
   }
-  return { kind: 'tensor', elementType, shape };
+  return { kind: 'a tensor', elementType, shape };
 }
 
 async function readShape(reader: ProtobufReader, message: Range): Promise<Dim[]> {
@@ -100,12 +100,12 @@ async function readDim(reader: ProtobufReader, message: Range): Promise<Dim> {
 export function specOf({ name, kind, elementType, shape }: ValueInfo, role: 'input' | 'output'): TensorSpec {
   if (name === '') throw new ModelRefused(`an ${role} has no name`);
   const subject = `${role} "${name}"`;
-  if (kind === 'sequence of maps') {
+  if (kind === 'a sequence of maps') {
     throw new ModelRefused(
       `${subject} is a sequence of maps, as scikit-learn classifiers get with ZipMap: export again with options={"zipmap": False}`,
     );
   }
-  if (kind !== 'tensor') throw new ModelRefused(`${subject} is a ${kind}, but only tensors can be served`);
+  if (kind !== 'a tensor') throw new ModelRefused(`${subject} is not a tensor but ${kind}: only tensors can be served`);
   const dtype = elementTypes[elementType] ?? `of the unknown element type ${elementType}`;
   if (!isDtype(dtype)) throw new ModelRefused(`${subject} is ${dtype}: cast it inside the model to one of ${dtypes.join(', ')}`);
   // An output's rank may be missing in ONNX, but then nobody can say whether its rows can be told apart.

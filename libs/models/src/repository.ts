@@ -70,18 +70,24 @@ export class ModelRepository {
   }
 
   async #scan(): Promise<void> {
-    const root = await realpath(this.#folder).catch((error: unknown) => unreadable(this.#folder, error));
+    const root = await this.#root();
     const models: Model[] = [];
     for (const name of await subfolders(root, isModelName) ?? unreadable(root)) {
       const model = await this.#readModel(name, root);
       if (model.versions.length + model.refused.length > 0) models.push(model);
     }
+    // A folder that was unmounted meanwhile looked empty, but its models have not been withdrawn.
+    await this.#root();
     this.#files.forgetOthers();
     this.#manifests.forgetOthers();
     const before = this.#catalog;
     this.#catalog = new Catalog(models);
     const change = changeBetween(before, this.#catalog);
     if (change) this.#onChange?.(change);
+  }
+
+  async #root(): Promise<string> {
+    return realpath(this.#folder).catch((error: unknown) => unreadable(this.#folder, error));
   }
 
   async #readModel(name: string, root: string): Promise<Model> {
@@ -119,7 +125,7 @@ async function digestOf(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** A hundred thousand labels fit; parsing more would hold up the process for seconds. */
+/** Room for 45,000 labels; the YAML parser takes about half a second for them, on the thread that answers requests. */
 const maxManifestBytes = 1024 * 1024;
 
 async function readManifestFile(path: string, sizeBytes: number): Promise<Manifest> {

@@ -1,0 +1,90 @@
+// The real processes over a real Redis, for tests: started once a file, ended with it.
+import { execFileSync } from 'node:child_process';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { GenericContainer, type StartedTestContainer } from 'testcontainers';
+import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
+import { startSystem, type System, type SystemOptions } from '../../apps/cli/src/embedded/system.ts';
+
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+export const bundledModels = path.join(root, 'deploy/models');
+export const fixtureModels = path.join(root, 'test/fixtures/models');
+
+export interface TestSystem extends System {
+  /** A model repository of this test's own: the bundled models and the fixtures. */
+  readonly models: string;
+  /** What API and workers have logged. */
+  readonly logs: Record<string, unknown>[];
+}
+
+/** Starts Redis (in a container where a Docker engine answers, else a private one), the API and workers. */
+export async function startTestSystem(options: Partial<SystemOptions> = {}): Promise<TestSystem> {
+  const models = await mkdtemp(path.join(tmpdir(), 'millrace-models-'));
+  await cp(bundledModels, models, { recursive: true, filter: (from) => !/\.(py|txt)$/.test(from) });
+  await cp(fixtureModels, models, { recursive: true });
+  const container = dockerAnswers() ? await new GenericContainer('redis:7.2-alpine').withExposedPorts(6379).start() : undefined;
+  const logs: Record<string, unknown>[] = [];
+  const system = await startSystem({
+    redisServer: findRedisServer(), redisUrl: container && urlOf(container), models, port: 0, workers: 1,
+    onLog: (service, fields) => { logs.push({ service, ...fields }); },
+    ...options,
+    env: { MILLRACE_MODEL_SCAN_SECONDS: '0.2', ...options.env },
+  });
+  const stop = async () => {
+    await system.stop();
+    await container?.stop();
+    await rm(models, { recursive: true, force: true });
+  };
+  return { ...system, models, logs, stop };
+}
+
+function dockerAnswers(): boolean {
+  try {
+    execFileSync('docker', ['info'], { stdio: 'ignore', timeout: 5000 });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function urlOf(container: StartedTestContainer): string {
+  return `redis://${container.getHost()}:${container.getMappedPort(6379)}`;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // Tests look into answers freely; a wrong path fails the expectation.
+  // oxlint-disable-next-line typescript/no-explicit-any
+  readonly body: any;
+}
+
+/** Sends a request to the API; a body that is no string is sent as JSON. */
+export async function send({ url }: System, method: string, where: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+  const response = await fetch(url + where, {
+    method,
+    headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
+    ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  const json = response.headers.get('content-type')?.includes('json');
+  return { status: response.status, headers: response.headers, body: json && text !== '' ? JSON.parse(text) : text };
+}
+
+/** Submits a prediction and waits for its end. */
+export function predict(system: System, model: string, inputs: unknown, more: object = {}): Promise<Answer> {
+  return send(system, 'POST', '/api/v1/predictions', { model, inputs, ...more }, { prefer: 'wait=30' });
+}
+
+/** Waits until the condition holds, looking again and again; fails after `seconds`. */
+export async function until<Value>(look: () => Promise<Value | undefined | false> | Value | undefined | false, what: string, seconds = 30): Promise<Value> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await look();
+    if (value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
+    await new Promise((resolve) => { setTimeout(resolve, 10); });
+  }
+}
