@@ -92,7 +92,7 @@ export class InferenceEngine {
    * only where it is used wrongly.
    */
   async run(version: ModelVersion, items: readonly BatchItem[]): Promise<readonly ItemOutcome[]> {
-    if (this.#stopping) throw new Error('the engine was stopped');
+    this.#assertRunning();
     if (items.length === 0) return [];
     if (!version.batched && items.length > 1) {
       return (await Promise.all(items.map((item) => this.run(version, [item])))).flat();
@@ -110,14 +110,15 @@ export class InferenceEngine {
     }
   }
 
-  /** Loads a version on as many threads as its manifest wants. Rejects with `model-unavailable` or `model-changed`. */
+  /** Resolves when as many threads as the manifest wants have loaded the version. Rejects with `model-unavailable` or `model-changed`. */
   async preload(version: ModelVersion): Promise<void> {
+    this.#assertRunning();
     const key = keyOf(version);
-    for (let having = this.#having(key); having < this.#threads.length && having < version.manifest.instances; having += 1) {
-      const idle = this.#threads.map((_, index) => index).filter((index) => !this.#cache.has(key, index));
-      const [next = 0] = idle.sort((one, other) => this.#cache.count(one) - this.#cache.count(other));
-      await this.#occupy(version, next, async () => undefined);
-    }
+    const threads = [...this.#threads.keys()].sort((one, other) => this.#cache.count(one) - this.#cache.count(other));
+    const having = threads.filter((index) => this.#cache.has(key, index));
+    const others = threads.filter((index) => !this.#cache.has(key, index));
+    const wanted = [...having, ...others].slice(0, Math.max(having.length, version.manifest.instances));
+    await Promise.all(wanted.map((index) => this.#occupy(version, index, async () => undefined)));
   }
 
   /** Frees a version that vanished from the repository, as soon as nothing of it runs. */
@@ -164,6 +165,11 @@ export class InferenceEngine {
     await Promise.all(this.#threads.map(({ host }) => host.stop()));
   }
 
+  #assertRunning(): void {
+    if (this.#stopping) throw new Error('the engine was stopped');
+    if (this.#threads.length === 0) throw new Error('the engine is not started');
+  }
+
   #choose(version: ModelVersion): Choice | undefined {
     const key = keyOf(version);
     const threads = this.#threads.map(({ host, inFlight }, index) => (
@@ -173,14 +179,9 @@ export class InferenceEngine {
   }
 
   #bestThread(version: ModelVersion): number {
-    if (this.#threads.length === 0) throw new Error('the engine is not started');
     const choice = this.#choose(version);
     if (!choice) throw new MillraceError('internal', 'every inference thread died');
     return choice.thread;
-  }
-
-  #having(key: string): number {
-    return this.#threads.filter((_, index) => this.#cache.has(key, index)).length;
   }
 
   /** Does work with a loaded session on a thread. Throws the MillraceError of a failed load. */
@@ -189,7 +190,6 @@ export class InferenceEngine {
     index: number,
     work: (session: CachedSession, thread: Thread) => Promise<Result>,
   ): Promise<Result> {
-    if (this.#stopping) throw new Error('the engine was stopped');
     const thread = this.#threads[index] as Thread;
     const session = this.#cache.use(version, index);
     thread.inFlight += 1;

@@ -2,14 +2,18 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { elementCount, numbersOf } from '@millrace/protocol';
-import type { NumericTensor } from '@millrace/protocol';
+import { arrayTypes, dtypes, elementCount, numbersOf } from '@millrace/protocol';
+import type { Dtype, NumericTensor } from '@millrace/protocol';
 import { InferenceSession, Tensor as RuntimeTensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sampleVersion, tensorOf } from './sample-version.ts';
 import { openSession } from './session.ts';
 import type { Session } from './session.ts';
 import type { NamedTensor } from './thread-messages.ts';
+
+let folder: string;
+beforeAll(async () => { folder = await mkdtemp(join(tmpdir(), 'millrace-session-')); });
+afterAll(() => rm(folder, { recursive: true }));
 
 const wantedOf = async (name: string) => {
   const { path, id, batched } = await sampleVersion(name);
@@ -73,6 +77,20 @@ describe('run', () => {
     expect(numbersOf(y as NumericTensor)).toEqual(new Float16Array([1, -2.5, 2048, 0.2]));
   });
 
+  test.each(dtypes)('%s passes unharmed', async (dtype) => {
+    const path = join(folder, `${dtype}.onnx`);
+    const bytes = identityModel(dtype);
+    await writeFile(path, bytes);
+    const digest = createHash('sha256').update(bytes).digest('hex');
+    const session = await openSession({ ...await wantedOf('iris'), path, digest });
+    const x: NamedTensor = dtype === 'string'
+      ? { name: 'x', dtype, shape: [3], data: ['', 'grüß', '😀'] }
+      : { name: 'x', ...tensorOf(dtype, [3], new arrayTypes[dtype](new Uint8Array(24).map((_, at) => at % 2).buffer, 0, 3)) };
+    expect(await session.run([x])).toEqual([{ ...x, name: 'y' }]);
+    expect(session.batched).toBe(true);
+    await session.release();
+  });
+
   test('64-bit integers keep every bit', async () => {
     const big = new BigInt64Array([2n ** 63n - 1n, -(2n ** 63n)]);
     const { y } = await runOnce('int64-double', [{ name: 'x', ...tensorOf('int64', [1, 2], big) }]);
@@ -86,10 +104,7 @@ describe('run', () => {
 });
 
 describe('openSession', () => {
-  let folder: string;
   let session: Session | undefined;
-  beforeAll(async () => { folder = await mkdtemp(join(tmpdir(), 'millrace-session-')); });
-  afterAll(() => rm(folder, { recursive: true }));
 
   test('proves by two rows that rows can be stacked', async () => {
     for (const [name, batched] of [['iris', true], ['dynamic-width', true], ['no-batch', false]] as const) {
@@ -128,3 +143,17 @@ describe('openSession', () => {
     await expect(missing).rejects.toMatchObject({ code: 'model-unavailable', message: 'the model file cannot be read: ENOENT' });
   });
 });
+
+/** `y = Identity(x)` over `[rows]`, in protobuf by hand (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). */
+function identityModel(dtype: Dtype): Uint8Array {
+  const codes = { float32: 1, uint8: 2, int8: 3, uint16: 4, int16: 5, int32: 6, int64: 7, string: 8, bool: 9, float16: 10, float64: 11, uint32: 12, uint64: 13 };
+  const number = (field: number, value: number): number[] => [field << 3, value];
+  const message = (field: number, ...parts: number[][]): number[] => [(field << 3) | 2, parts.flat().length, ...parts.flat()];
+  const text = (field: number, value: string): number[] => message(field, [...Buffer.from(value)]);
+  const value = (field: number, name: string): number[] => (
+    message(field, text(1, name), message(2, message(1, number(1, codes[dtype]), message(2, message(1, text(2, 'rows'))))))
+  );
+  const node = message(1, text(1, 'x'), text(2, 'y'), text(4, 'Identity'));
+  const graph = message(7, node, text(2, 'g'), value(11, 'x'), value(12, 'y'));
+  return Uint8Array.from([...number(1, 8), ...graph, ...message(8, number(2, 18))]);
+}
