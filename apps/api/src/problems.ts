@@ -8,7 +8,8 @@ export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reaso
   const reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => {
     rejected.inc({ reason: error.code });
     if (error.retryAfterSeconds !== undefined) void response.header('retry-after', error.retryAfterSeconds);
-    return response.code(error.status).type('application/problem+json').send(JSON.stringify({ ...problemOf(error), instance: request.id }));
+    // As bytes, so that the type goes out as it is: JSON media types have no charset (RFC 8259 §11).
+    return response.code(error.status).header('content-type', 'application/problem+json').send(Buffer.from(JSON.stringify({ ...problemOf(error), instance: request.id })));
   };
   app.setErrorHandler((error: FastifyError, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response));
   app.setNotFoundHandler((request, response) => reply(new MillraceError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}`), request, response));

@@ -53,6 +53,13 @@ test('a busy thread is offered full micro-batches only', () => {
   expect(next(0, (_version, full) => full)).toEqual(['a', 'b']);
 });
 
+test('full bulk batches do not keep an online prediction out', () => {
+  const { add, next } = batcher();
+  add('bulk', item('b', { lane: 'bulk', rows: 4 }));
+  add('m', item('a', { arrivedAt: 5 }));
+  expect(next(9, (_version, full) => full)).toEqual(['a']);
+});
+
 test('what has expired or is not wanted never runs', () => {
   const { it, add, next, expired } = batcher();
   add('m', item('a', { deadlineAt: 10 }));

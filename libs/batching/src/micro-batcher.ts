@@ -116,10 +116,14 @@ export class MicroBatcher<Item extends WorkItem, Version> {
     return removed;
   }
 
-  /** The most urgent micro-batch that may run now. `canRun` says whether a thread would take it (`full`: it cannot grow any more). */
+  /** The most urgent micro-batch that may run now. `canRun` says whether a thread would take it (`full`: waiting gains nothing). */
   next(now: number, canRun: (version: Version, full: boolean) => boolean): Next<Item, Version> {
     this.#expire(now);
-    const candidates = [...this.#groups.values()].filter((group) => canRun(group.version, isFull(group)));
+    const groups = [...this.#groups.values()];
+    // Where one group is full, the place behind a running micro-batch goes to the most urgent, full or not: else a stream
+    // of full bulk batches would keep a lone online prediction out for ever.
+    const anyFull = groups.some(isFull);
+    const candidates = groups.filter((group) => canRun(group.version, anyFull));
     const [first, ...others] = candidates.filter((group) => holdMs(group, now) === 0);
     if (first) {
       const urgent = others.reduce((best, group) => (compareUrgency(group, best) < 0 ? group : best), first);

@@ -62,6 +62,7 @@ function nest([length, ...inner]: readonly number[], dtype: string, at = 0): unk
 
 async function untilSignal(): Promise<void> {
   await new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+    // Kept on: a signal to the whole process group comes again through the launcher, and must not cut the end short.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
 }
