@@ -17,6 +17,10 @@ export class TaskProcess<Task, Result> {
     return new TaskProcess(child);
   }
 
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   async do(task: Task): Promise<Result> {
     const over = new AbortController();
     const { signal } = over;

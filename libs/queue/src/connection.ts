@@ -1,4 +1,5 @@
 // Redis connections by role. Reconnecting never gives up and never waits long: BullMQ's own back-off reaches 20 s.
+import type { Writable } from 'node:stream';
 import { MillraceError } from '@millrace/protocol';
 import { Redis } from 'ioredis';
 
@@ -20,7 +21,28 @@ export function connect(url: string, role: Role, onError: (error: Error) => void
       : { maxRetriesPerRequest: null }),
   });
   redis.on('error', onError);
+  redis.on('connect', () => writeOnceATurn(redis.stream));
   return redis;
+}
+
+/**
+ * Commands of one turn of the event loop go out in one system call. On loopback a write costs more than the command
+ * itself, and Redis answers what it reads together with one write too (docs/decisions/0003).
+ */
+function writeOnceATurn(stream: Writable): void {
+  const write = stream.write.bind(stream);
+  let corked = false;
+  stream.write = ((...args: Parameters<Writable['write']>) => {
+    if (!corked) {
+      corked = true;
+      stream.cork();
+      setImmediate(() => {
+        corked = false;
+        stream.uncork();
+      });
+    }
+    return write(...args);
+  }) as Writable['write'];
 }
 
 /** Waits until the connection answers; rejects with `queue-unavailable` after `timeoutMs`. */

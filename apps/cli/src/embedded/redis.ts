@@ -1,11 +1,9 @@
-// A private redis-server child: loopback only, on a free port, gone with its owner.
-import { once } from 'node:events';
+// A private redis-server child: on a socket that only this user can open, gone with its owner.
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { lockFolder, type HeldFolder } from './folder-lock.ts';
+import { lockFolder } from './folder-lock.ts';
 import { spawnRedis, type RedisChild } from './redis-child.ts';
 import { exchange } from './resp.ts';
 
@@ -23,6 +21,7 @@ export interface RedisOptions {
 }
 
 export interface RunningRedis {
+  /** `unix://<path>`: on one machine a socket costs Redis and its clients less than TCP (docs/decisions/0003). */
   readonly url: string;
   readonly pid: number;
   /** Ends the server and resolves once it is gone, its append-only file complete. Idempotent. */
@@ -32,85 +31,65 @@ export interface RunningRedis {
 // The server answers LOADING while it reads its append-only file: 17 s for 136 MB of 4 million keys, on two cores.
 const startLimitMs = 30_000;
 const probeEveryMs = 20;
-const portAttempts = 5;
 
 /**
  * Starts a redis-server and resolves once it serves. Throws where another one uses the data folder, and, with the
  * server's last log lines, where it ends early or does not serve within 30 s.
  */
 export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
-  const folder = options.dataDir === undefined ? temporaryFolder() : await lockFolder(options.dataDir);
+  // A folder of its own keeps the socket's path short enough (108 bytes) and closed to other users.
+  const own = mkdtempSync(path.join(tmpdir(), 'millrace-redis-'));
+  const removeOwn = () => rmSync(own, { recursive: true, force: true });
+  const held = options.dataDir === undefined ? undefined : await lockFolder(options.dataDir).catch((error: unknown) => {
+    removeOwn();
+    throw error;
+  });
+  const release = () => {
+    held?.release();
+    removeOwn();
+  };
   try {
-    for (let attempt = 1; ; attempt++) {
-      const port = await freePort();
-      const child = await spawnRedis(options.binary, redisArgs(port, folder, options), options.log);
-      folder.handTo(child.pid);
-      if (await isServing(port, child, options.signal)) return running(port, child, folder);
+    const socket = path.join(own, 'redis.sock');
+    const child = await spawnRedis(options.binary, redisArgs(socket, held?.place, own, options.args), options.log);
+    held?.handTo(child.pid);
+    if (await isServing(socket, child, options.signal)) return running(socket, child, release);
 
-      const ended = child.ended.aborted;
-      await child.stop();
-      options.signal?.throwIfAborted();
-      // Between our look for a free port and the server's bind another process can take it.
-      if (child.lastLines().includes('Address already in use') && attempt < portAttempts) continue;
-      const fault = ended ? 'redis-server ended at its start' : `redis-server did not serve within ${startLimitMs} ms`;
-      throw new Error(`${fault}; its last lines:\n${child.lastLines()}`);
-    }
+    const ended = child.ended.aborted;
+    await child.stop();
+    options.signal?.throwIfAborted();
+    const fault = ended ? 'redis-server ended at its start' : `redis-server did not serve within ${startLimitMs} ms`;
+    throw new Error(`${fault}; its last lines:\n${child.lastLines()}`);
   } catch (error) {
-    folder.release();
+    release();
     throw error;
   }
 }
 
-function running(port: number, child: RedisChild, folder: HeldFolder): RunningRedis {
+function running(socket: string, child: RedisChild, release: () => void): RunningRedis {
   let stopped: Promise<void> | undefined;
   return {
-    url: `redis://127.0.0.1:${port}`,
+    url: `unix://${socket}`,
     pid: child.pid,
-    stop: () => (stopped ??= child.stop().finally(() => folder.release())),
+    stop: () => (stopped ??= child.stop().finally(release)),
   };
 }
 
-function temporaryFolder(): HeldFolder {
-  const place = mkdtempSync(path.join(tmpdir(), 'millrace-redis-'));
-  return { place, handTo: () => {}, release: () => rmSync(place, { recursive: true, force: true }) };
-}
-
-function redisArgs(port: number, folder: HeldFolder, { dataDir, args = [] }: RedisOptions): string[] {
-  const network = ['--bind', '127.0.0.1', '--port', String(port)];
+function redisArgs(socket: string, dataDir: string | undefined, own: string, args: readonly string[] = []): string[] {
+  const network = ['--port', '0', '--unixsocket', socket, '--unixsocketperm', '700'];
   const memory = ['--maxmemory-policy', 'noeviction'];
   const appendOnly = dataDir === undefined ? ['no'] : ['yes', '--appendfsync', 'everysec'];
-  const disk = ['--dir', folder.place, '--save', '', '--appendonly', ...appendOnly];
+  const disk = ['--dir', dataDir ?? own, '--save', '', '--appendonly', ...appendOnly];
   return [...network, '--daemonize', 'no', ...memory, ...disk, ...args];
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
 /** False where the server ended, `signal` fired or the time is up before it served. */
-async function isServing(port: number, child: RedisChild, signal: AbortSignal | undefined): Promise<boolean> {
+async function isServing(socket: string, child: RedisChild, signal: AbortSignal | undefined): Promise<boolean> {
   const callers = signal === undefined ? [] : [signal];
   const giveUp = AbortSignal.any([AbortSignal.timeout(startLimitMs), child.ended, ...callers]);
   while (!giveUp.aborted) {
-    if (await answers(port, child.pid, giveUp)) return true;
+    const pong = await exchange(socket, ['PING'], giveUp).catch(() => '');
+    if (pong.startsWith('+PONG')) return true;
     await delay(probeEveryMs);
   }
   return false;
-}
-
-/** Whether the server on this port is up and the process `pid`: after a lost race for the port it is a stranger. */
-async function answers(port: number, pid: number, signal: AbortSignal): Promise<boolean> {
-  try {
-    const pong = await exchange(port, ['PING'], signal);
-    if (!pong.startsWith('+PONG')) return false;
-    const info = await exchange(port, ['INFO', 'server'], signal);
-    return info.includes(`\nprocess_id:${pid}\r\n`);
-  } catch {
-    return false;
-  }
 }

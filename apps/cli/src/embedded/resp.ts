@@ -5,8 +5,8 @@ import { connect } from 'node:net';
  * Sends one command and resolves with the reply as it came, its type character included; only simple, error, integer
  * and bulk replies end it. RESP2: https://redis.io/docs/latest/develop/reference/protocol-spec/
  */
-export async function exchange(port: number, command: readonly string[], signal?: AbortSignal): Promise<string> {
-  const socket = connect({ host: '127.0.0.1', port, signal });
+export async function exchange(socketPath: string, command: readonly string[], signal?: AbortSignal): Promise<string> {
+  const socket = connect({ path: socketPath, signal });
   try {
     socket.setEncoding('utf8').write(encode(command));
     let reply = '';
