@@ -1,13 +1,13 @@
 // From a request's body to a prediction that is safe in Redis.
-import { Coalescer, type Placement } from '@millrace/batching';
+import { Coalescer, type Sending } from '@millrace/batching';
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import type { Histogram } from '@millrace/process';
 import {
   below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
-  MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, type ResultRecord, sizeBytes, toWireAll,
+  MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, sizeBytes, toWireAll,
 } from '@millrace/protocol';
 import type { Payload, Producer } from '@millrace/queue';
-import type { Waiters } from './waiters.ts';
+import type { Waiters, Wake } from './waiters.ts';
 
 /** A prediction that may be queued: it fits its model. */
 export interface CheckedPrediction {
@@ -20,14 +20,14 @@ export interface CheckedPrediction {
 interface Queued extends CheckedPrediction {
   readonly tenant: string;
   /** Told before the bundle is sent, so that no wake-up comes too early. */
-  readonly wake: ((record: ResultRecord | undefined) => void) | undefined;
+  readonly wake: Wake | undefined;
 }
 
 export interface Submitted {
   readonly id: string;
   readonly checked: CheckedPrediction;
-  /** Present where the result came within the wait. */
-  readonly record: ResultRecord | undefined;
+  /** The prediction as JSON text, where its result came within the wait. */
+  readonly reply: string | undefined;
 }
 
 export interface IntakeOptions {
@@ -62,7 +62,7 @@ export class Intake {
   check(request: Partial<PredictionRequest>, faults: FaultList, pointer = '#'): CheckedPrediction {
     const { model, inputs, parameters, metadata, deadline_ms: deadlineMs } = request;
     const version = this.#resolve(model, faults, pointer);
-    const checked = inputs === undefined ? undefined : readInputs(version.signature, inputs, below(pointer, 'inputs'), faults);
+    const checked = inputs === undefined ? undefined : readInputs(version, inputs, below(pointer, 'inputs'), faults);
     checkWantedOutputs(version, parameters?.outputs, below(pointer, 'parameters'), faults);
     if (!checked || faults.faults.length > 0) throw invalid(faults, version);
     const { maxRows } = this.#options;
@@ -85,26 +85,39 @@ export class Intake {
 
   /** Queues the prediction and, with `waitMs`, waits for its result. Rejects with `overloaded` or `queue-unavailable`. */
   async submit(checked: CheckedPrediction, tenant: string, waitMs: number): Promise<Submitted> {
-    if (waitMs === 0) return { id: idOf(await this.#queue(checked, tenant, undefined)), checked, record: undefined };
-
     const { waiters } = this.#options;
-    const { promise, resolve } = Promise.withResolvers<ResultRecord | undefined>();
-    const timer = setTimeout(resolve, waitMs, undefined);
-    try {
-      await waiters.listenTo(checked.version.manifest.pool);
-      const id = idOf(await this.#queue(checked, tenant, resolve));
-      const record = await promise;
-      if (!record) waiters.forget(id, resolve);
-      return { id, checked, record };
-    } finally {
-      clearTimeout(timer);
-    }
+    const { pool } = checked.version.manifest;
+    if (waitMs > 0 && !waiters.listensTo(pool)) await waiters.listenTo(pool);
+    return new Promise((resolve, reject) => {
+      let id: string | undefined;
+      let timer: NodeJS.Timeout | undefined;
+      const wake: Wake = (itsId, reply) => {
+        clearTimeout(timer);
+        resolve({ id: itsId, checked, reply });
+      };
+      const giveUp = () => {
+        timer = undefined;
+        if (id === undefined) return;
+        waiters.forget(id, wake);
+        wake(id, undefined);
+      };
+      if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
+      this.#queue({ ...checked, tenant, wake: waitMs > 0 ? wake : undefined }, {
+        placed: ({ bundleId, index }) => {
+          id = predictionId(bundleId, index);
+          if (timer === undefined) giveUp();
+        },
+        failed: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      });
+    });
   }
 
-  #queue(checked: CheckedPrediction, tenant: string, wake: Queued['wake']): Promise<Placement> {
-    const { id: { name, version, digest }, manifest } = checked.version;
-    const { bytes, bundled: { rows } } = checked;
-    return this.#coalescer.submit(`${tenant} ${manifest.pool} ${name}@${version} ${digest}`, { ...checked, tenant, wake }, { bytes, rows });
+  #queue(queued: Queued, sending: Sending): void {
+    const { tenant, bytes, bundled: { rows }, version: { id: { name, version, digest }, manifest: { pool } } } = queued;
+    this.#coalescer.submit(`${tenant} ${pool} ${name}@${version} ${digest}`, queued, { bytes, rows }, sending);
   }
 
   async #send(items: readonly Queued[]): Promise<string> {
@@ -155,8 +168,4 @@ function invalid({ faults }: FaultList, version?: ModelVersion): MillraceError {
   const of = version ? ` for ${version.id.name}@${version.id.version}` : '';
   const count = faults.length === 1 ? 'one fault' : `${faults.length} faults`;
   return new MillraceError('invalid-prediction', `The prediction has ${count}${of}`, { faults });
-}
-
-function idOf({ bundleId, index }: Placement): string {
-  return predictionId(bundleId, index);
 }

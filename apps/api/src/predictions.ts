@@ -23,8 +23,8 @@ export class Predictions {
     const { address, found } = await this.#lookup(id, tenant);
     if (found.kind === 'settled') return { known: found.record };
     if (waitMs === 0) return { known: found.pending };
-    const record = await this.#options.waiters.watch(address, id, tenant, waitMs).catch(rethrowUnavailable);
-    return { known: record ?? await this.#afterWait(id, tenant) };
+    await this.#options.waiters.watch(address, id, tenant, waitMs).catch(rethrowUnavailable);
+    return this.find(id, tenant);
   }
 
   /** Settles it as canceled. Throws `not-cancelable` where another outcome came first. */
@@ -45,11 +45,6 @@ export class Predictions {
     const { found: settled } = await this.#lookup(id, tenant);
     if (settled.kind === 'settled' && settled.record.outcome === 'canceled') return settled.record;
     throw new MillraceError('not-cancelable', `The prediction has ${settled.kind === 'settled' ? settled.record.outcome : 'ended'} already`);
-  }
-
-  async #afterWait(id: string, tenant: string): Promise<ResultRecord | Pending> {
-    const { found } = await this.#lookup(id, tenant);
-    return found.kind === 'settled' ? found.record : found.pending;
   }
 
   async #lookup(id: string, tenant: string): Promise<{ address: Address; found: Found }> {

@@ -1,13 +1,16 @@
 // Requests that wait for results, and what wakes them: a reply stream per pool. Wake-ups are hints, the results hash is
 // the truth: whoever waits longer than a moment is looked up there.
-import { type Address, parsePredictionId, type ResultRecord } from '@millrace/protocol';
+import { type Address, parsePredictionId, presentPrediction } from '@millrace/protocol';
 import { connect, lookup, type Redis, ReplyReader, Settler } from '@millrace/queue';
 
 interface Waiter {
   readonly since: number;
   readonly tenant: string;
-  readonly wake: (record: ResultRecord | undefined) => void;
+  readonly wake: Wake;
 }
+
+/** Told once: the prediction as JSON text, or nothing where the wait ends without it. */
+export type Wake = (id: string, reply: string | undefined) => void;
 
 export interface WaitersOptions {
   readonly redis: Redis;
@@ -23,6 +26,7 @@ export class Waiters {
   readonly #options: WaitersOptions;
   readonly #waiting = new Map<string, Waiter[]>();
   readonly #readers = new Map<string, Promise<ReplyReader>>();
+  readonly #listening = new Set<string>();
   readonly #settlers = new Map<string, Settler>();
   #sweeper: NodeJS.Timeout | undefined;
 
@@ -45,8 +49,13 @@ export class Waiters {
   /** Ends every wait as if its time were over. */
   async stop(): Promise<void> {
     clearInterval(this.#sweeper);
-    for (const waiters of this.#waiting.values()) for (const waiter of waiters) waiter.wake(undefined);
+    for (const [id, waiters] of this.#waiting) for (const { wake } of waiters) wake(id, undefined);
     for (const reader of this.#readers.values()) await (await reader).stop();
+  }
+
+  /** Whether wake-ups of a pool arrive here already. */
+  listensTo(pool: string): boolean {
+    return this.#listening.has(pool);
   }
 
   /** Makes sure that wake-ups of a pool arrive here. */
@@ -54,41 +63,43 @@ export class Waiters {
     let reader = this.#readers.get(pool);
     if (!reader) this.#readers.set(pool, reader = this.#startReader(pool));
     await reader;
+    this.#listening.add(pool);
   }
 
   /** Waits for a prediction that is about to be queued, and whose bundle names this node. */
-  expect(id: string, tenant: string, wake: Waiter['wake']): void {
+  expect(id: string, tenant: string, wake: Wake): void {
     const waiter = { since: Date.now(), tenant, wake };
     const others = this.#waiting.get(id);
     if (others) others.push(waiter);
     else this.#waiting.set(id, [waiter]);
   }
 
-  forget(id: string, wake: Waiter['wake']): void {
+  forget(id: string, wake: Wake): void {
     const left = this.#waiting.get(id)?.filter((waiter) => waiter.wake !== wake) ?? [];
     if (left.length > 0) this.#waiting.set(id, left);
     else this.#waiting.delete(id);
   }
 
-  /** Waits for a prediction that was queued before; undefined when the time is over. */
-  async watch(address: Address, id: string, tenant: string, waitMs: number): Promise<ResultRecord | undefined> {
+  /** Resolves when a prediction that was queued before is settled, or when the time is over. */
+  async watch(address: Address, id: string, tenant: string, waitMs: number): Promise<void> {
     await this.listenTo(address.pool);
-    const { promise, resolve } = Promise.withResolvers<ResultRecord | undefined>();
-    this.expect(id, tenant, resolve);
-    const timer = setTimeout(resolve, waitMs, undefined);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = () => resolve();
+    this.expect(id, tenant, wake);
+    const timer = setTimeout(wake, waitMs);
     try {
-      return await this.#settler(address.pool).watch(address, this.node) ?? await promise;
+      if (!await this.#settler(address.pool).watch(address, this.node)) await promise;
     } finally {
       clearTimeout(timer);
-      this.forget(id, resolve);
+      this.forget(id, wake);
     }
   }
 
-  #wake(id: string, record: ResultRecord): void {
+  #wake(id: string, reply: string): void {
     const waiters = this.#waiting.get(id);
     if (!waiters) return;
     this.#waiting.delete(id);
-    for (const { wake } of waiters) wake(record);
+    for (const { wake } of waiters) wake(id, reply);
   }
 
   async #startReader(pool: string): Promise<ReplyReader> {
@@ -96,9 +107,9 @@ export class Waiters {
     const reader = new ReplyReader({
       redis, pool, node, onError,
       blocking: connect(redisUrl, 'blocking', onError),
-      onReply: (id, record) => {
-        if (record) this.#wake(id, record);
-        else this.#lookUp(id).catch(onError);
+      onReply: (id, reply) => {
+        if (reply === '') this.#lookUp(id).catch(onError);
+        else this.#wake(id, reply);
       },
     });
     await reader.start();
@@ -117,7 +128,7 @@ export class Waiters {
     const address = parsePredictionId(id);
     if (tenant === undefined || !address) return;
     const found = await lookup(this.#options.redis, address, tenant);
-    if (found?.kind === 'settled') this.#wake(id, found.record);
+    if (found?.kind === 'settled') this.#wake(id, JSON.stringify(presentPrediction(id, found.record)));
   }
 
   #settler(pool: string): Settler {

@@ -2,7 +2,7 @@
 import { labelsOf } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import {
-  type BundledPrediction, joinRows, type Lane, mapTensors, type MillraceError, type Outcome, predictionId, type ResultRecord, rowsOf,
+  type BundledPrediction, joinRows, type Lane, mapTensors, type MillraceError, type Outcome, predictionId, presentPrediction, type ResultRecord, rowsOf,
   type Tensors, toWireAll,
 } from '@millrace/protocol';
 import type { Claim, Settlement } from '@millrace/queue';
@@ -100,7 +100,7 @@ export class HeldBundle {
     if (--progress.piecesLeft > 0) return undefined;
     const all = progress.outputs.length === 1 ? outputs : joinRows(progress.outputs as Tensors[]);
     const labels = labelsOf(all, version.manifest.labels, progress.prediction.rows);
-    return this.#decide(progress, 'succeeded', { outputs: toWireAll(all), ...(labels && { labels }) });
+    return this.#decide(progress, 'succeeded', { outputs: toWireAll(all), ...(labels && { labels }) }, all);
   }
 
   /** Ends a prediction without outputs. */
@@ -122,8 +122,8 @@ export class HeldBundle {
     this.#ended.reject(error);
   }
 
-  #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>): Settlement {
-    const { bundle: { model }, claimedAt } = this.claim;
+  #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>, tensors?: Tensors): Settlement {
+    const { bundleId, bundle: { model, replyTo }, claimedAt } = this.claim;
     const { index, prediction: { acceptedAt, rows, echo }, startedAt, inferenceMs, batchRows } = progress;
     progress.state = 'decided';
     const record: ResultRecord = {
@@ -135,6 +135,7 @@ export class HeldBundle {
       ...(echo && { echo }),
       ...result,
     };
-    return { index, record };
+    if (!replyTo) return { index, record };
+    return { index, record, reply: JSON.stringify(presentPrediction(predictionId(bundleId, index), record, { tensors })) };
   }
 }

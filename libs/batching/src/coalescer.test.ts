@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Coalescer } from './coalescer.ts';
+import { Coalescer, type Placement } from './coalescer.ts';
 
 /** Sends that end when the test says so. */
 function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number } = {}) {
@@ -19,7 +19,7 @@ function rig(options: { predictions?: number; bytes?: number; maxWaiting?: numbe
     arrived = () => { if (sends.length >= count) resolve(); };
     arrived();
   });
-  const submit = (item: number, key = 'k', bytes = 1) => coalescer.submit(key, item, { bytes, rows: 1 });
+  const submit = (item: number, key = 'k', bytes = 1) => new Promise<Placement>((placed, failed) => { coalescer.submit(key, item, { bytes, rows: 1 }, { placed, failed }); });
   return { coalescer, sends, submit, untilSends };
 }
 

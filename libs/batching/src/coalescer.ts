@@ -27,10 +27,16 @@ export interface Placement {
   readonly index: number;
 }
 
+/** What comes of an item: exactly one of the two is called. */
+export interface Sending {
+  /** Its bundle is safe. */
+  readonly placed: (placement: Placement) => void;
+  readonly failed: (error: unknown) => void;
+}
+
 interface Entry<Item> extends Weight {
   readonly item: Item;
-  readonly resolve: (placement: Placement) => void;
-  readonly reject: (error: unknown) => void;
+  readonly sending: Sending;
 }
 
 interface KeyState<Item> {
@@ -52,18 +58,17 @@ export class Coalescer<Item> {
     return this.#waiting;
   }
 
-  /** Resolves once the bundle that the item went with is safe; rejects with `overloaded` or with the send's error. */
-  submit(key: string, item: Item, { bytes, rows }: Weight): Promise<Placement> {
+  /** Puts the item into the next bundle of its key. Fails it with `overloaded`, or with the send's error. */
+  submit(key: string, item: Item, { bytes, rows }: Weight, sending: Sending): void {
     if (this.#waiting >= this.#options.maxWaiting) {
       const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
-      return Promise.reject(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
+      sending.failed(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
+      return;
     }
     const state = this.#stateOf(key);
     this.#waiting++;
-    return new Promise((resolve, reject) => {
-      state.waiting.push({ item, bytes, rows, resolve, reject });
-      this.#schedule(key, state);
-    });
+    state.waiting.push({ item, bytes, rows, sending });
+    this.#schedule(key, state);
   }
 
   #stateOf(key: string): KeyState<Item> {
@@ -95,9 +100,9 @@ export class Coalescer<Item> {
   async #send(key: string, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
     try {
       const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
-      for (const [index, entry] of entries.entries()) entry.resolve({ bundleId, index });
+      for (const [index, { sending }] of entries.entries()) sending.placed({ bundleId, index });
     } catch (error) {
-      for (const entry of entries) entry.reject(error);
+      for (const { sending } of entries) sending.failed(error);
     } finally {
       state.inFlight--;
       this.#pump(key, state);

@@ -53,10 +53,17 @@ export function shapeOfNested(value: unknown, rank: number): number[] {
 }
 
 /** Reads nested arrays of exactly this shape; what does not fit becomes a fault at its own pointer. */
-export function readNested(value: unknown, dtype: Dtype, shape: readonly number[], pointer: string, faults: FaultList): Tensor {
-  const filler = new Filler(dtype, shape, faults);
+export function readNested(value: unknown, dtype: Dtype, shape: readonly number[], pointer: string, faults: FaultList): Tensor | undefined {
+  // The shape was read along the first elements: only where all the others agree is it as large as the body.
+  const filler = new Filler(dtype, shape, faults, hasShape(value, shape, 0));
   filler.fillNested(value, 0, pointer);
   return filler.tensor;
+}
+
+function hasShape(value: unknown, shape: readonly number[], depth: number): boolean {
+  if (depth === shape.length) return true;
+  if (!Array.isArray(value) || value.length !== shape[depth]) return false;
+  return depth === shape.length - 1 || value.every((inner) => hasShape(inner, shape, depth + 1));
 }
 
 /** Reads the `data` member of a tensor object: flat values, or base64 of little-endian bytes. */
@@ -71,7 +78,7 @@ export function readFlat(data: unknown, dtype: Dtype, shape: readonly number[], 
     faults.add(pointer, `expected ${count} values for shape [${shape.join(', ')}], got ${data.length}`);
     return undefined;
   }
-  const filler = new Filler(dtype, shape, faults);
+  const filler = new Filler(dtype, shape, faults, true);
   filler.fillFlat(data, pointer);
   return filler.tensor;
 }
@@ -98,21 +105,22 @@ function readBase64(text: string, dtype: Dtype, shape: readonly number[], pointe
   return { dtype, shape, data };
 }
 
-/** Fills one tensor element by element. */
+/** Checks elements one by one and, where `store`, fills a tensor with them. */
 class Filler {
-  readonly tensor: Tensor;
+  readonly tensor: Tensor | undefined;
   readonly #shape: readonly number[];
   readonly #faults: FaultList;
   readonly #dtype: Dtype;
-  readonly #values: { [index: number]: unknown };
+  readonly #values: { [index: number]: unknown } | undefined;
   readonly #accept: (value: unknown) => unknown;
   #next = 0;
 
-  constructor(dtype: Dtype, shape: readonly number[], faults: FaultList) {
+  constructor(dtype: Dtype, shape: readonly number[], faults: FaultList, store: boolean) {
     this.#dtype = dtype;
     this.#shape = shape;
     this.#faults = faults;
     this.#accept = acceptors[dtype];
+    if (!store) return;
     if (dtype === 'string') {
       const strings: string[] = [];
       this.#values = strings;
@@ -148,7 +156,7 @@ class Filler {
       this.#faults.add(index === undefined ? pointer : below(pointer, index), `expected ${expectations[this.#dtype]}, got ${describe(value)}`);
       return;
     }
-    this.#values[this.#next++] = accepted;
+    if (this.#values) this.#values[this.#next++] = accepted;
   }
 }
 
@@ -195,7 +203,7 @@ const acceptors: Readonly<Record<Dtype, (value: unknown) => unknown>> = {
   uint32: acceptInteger(0, 4_294_967_295),
   uint64: acceptBigInteger(0n, 2n ** 64n - 1n),
   bool: (value) => (typeof value === 'boolean' ? Number(value) : undefined),
-  string: (value) => (typeof value === 'string' && value.isWellFormed() ? value : undefined),
+  string: (value) => (typeof value === 'string' && value.isWellFormed() && !value.includes('\0') ? value : undefined),
 };
 
 const floatHint = 'as a number, or "NaN", "Infinity", "-Infinity" as a string';
@@ -213,7 +221,7 @@ const expectations: Readonly<Record<Dtype, string>> = {
   uint32: 'a uint32, 0 to 4294967295',
   uint64: `a uint64, 0 to 2^64-1, ${bigHint}`,
   bool: 'true or false',
-  string: 'a string of whole Unicode characters',
+  string: 'a string of whole Unicode characters, none of them NUL (ONNX Runtime’s binding would cut it there)',
 };
 
 /** A short name of what was found, never its whole content. */

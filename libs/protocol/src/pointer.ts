@@ -2,6 +2,6 @@
 
 /** The pointer to a member or an element below another. */
 export function below(pointer: string, key: string | number): string {
-  const segment = typeof key === 'number' ? String(key) : key.replaceAll('~', '~0').replaceAll('/', '~1');
-  return `${pointer}/${encodeURIComponent(segment)}`;
+  if (typeof key === 'number') return `${pointer}/${key}`;
+  return `${pointer}/${encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'))}`;
 }

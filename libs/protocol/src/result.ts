@@ -4,8 +4,8 @@ import type { ErrorCode, Fault } from './errors.ts';
 import type { Outcome } from './prediction.ts';
 import type { WireTensors } from './tensor.ts';
 
-/** Results over this many bytes are not sent along with the wake-up; the API reads them from the results hash. */
-export const inlineResultBytes = 16 * 1024;
+/** Replies longer than this are not sent along with the wake-up; the API reads the record from the results hash. */
+export const inlineReplyLength = 16 * 1024;
 
 /** How long a prediction spent where. Milliseconds. */
 export interface Timing {

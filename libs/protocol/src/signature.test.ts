@@ -15,7 +15,7 @@ const two: Signature = {
 
 function read(signature: Signature, value: unknown) {
   const faults = new FaultList();
-  return { checked: readInputs(signature, value, '#/inputs', faults), faults: faults.faults };
+  return { checked: readInputs({ signature, batched: isBatched(signature) }, value, '#/inputs', faults), faults: faults.faults };
 }
 
 test('the bare array, the map and the tensor object are the same input', () => {
@@ -53,6 +53,12 @@ test.each([
 test('every fault is reported at once', () => {
   const { faults } = read(two, { a: [[1, 1.5], [2 ** 60, 4]], b: [[true], [0]], 'c/d': 1 });
   expect(faults.map(({ pointer }) => pointer)).toEqual(['#/inputs/a/0/1', '#/inputs/a/1/0', '#/inputs/b/1/0', '#/inputs/c~1d']);
+});
+
+test('a small request cannot ask for a large allocation', () => {
+  const wide: Signature = { inputs: [{ name: 'x', dtype: 'float32', shape: ['batch', 'width'] }], outputs: [{ name: 'y', dtype: 'float32', shape: ['batch'] }] };
+  const { checked, faults } = read(wide, [Array.from({ length: 100_000 }, () => 0), ...Array.from({ length: 100_000 }, () => [])]);
+  expect([checked, faults[0]]).toEqual([undefined, { pointer: '#/inputs/1', detail: 'expected an array of 100000, got an array of 0' }]);
 });
 
 test('inputs must agree on the rows', () => {

@@ -46,9 +46,9 @@ export interface CheckedInputs {
 
 /**
  * Reads a request's `inputs`: a map of input name to nested arrays or tensor object, or one of these alone where the
- * model has one input. Reports every fault; undefined where there was any.
+ * model has one input. `batched` as `isBatched` has it. Reports every fault; undefined where there was any.
  */
-export function readInputs(signature: Signature, value: unknown, pointer: string, faults: FaultList): CheckedInputs | undefined {
+export function readInputs({ signature, batched }: { readonly signature: Signature; readonly batched: boolean }, value: unknown, pointer: string, faults: FaultList): CheckedInputs | undefined {
   const before = faults.faults.length;
   const [first, second] = signature.inputs;
   const symbols = new Map<string, number>();
@@ -65,7 +65,7 @@ export function readInputs(signature: Signature, value: unknown, pointer: string
   } else {
     for (const spec of signature.inputs) {
       if (Object.hasOwn(value, spec.name)) read(spec, value[spec.name], below(pointer, spec.name));
-      else faults.add(below(pointer, spec.name), `missing input: expected ${spec.dtype} of shape ${printShape(spec.shape)}`);
+      else faults.add(below(pointer, spec.name), `missing input: ${expectation(spec)}`);
     }
     for (const name of Object.keys(value)) {
       if (!signature.inputs.some((spec) => spec.name === name)) {
@@ -73,7 +73,7 @@ export function readInputs(signature: Signature, value: unknown, pointer: string
       }
     }
   }
-  const rows = isBatched(signature) ? commonRows(inputs, pointer, faults) : 1;
+  const rows = batched ? commonRows(inputs, pointer, faults) : 1;
   return faults.faults.length === before ? { inputs, rows } : undefined;
 }
 
@@ -96,19 +96,19 @@ function readInput(spec: TensorSpec, value: unknown, pointer: string, symbols: M
 }
 
 function checkShape(spec: TensorSpec, shape: readonly number[], pointer: string, symbols: Map<string, number>, faults: FaultList): boolean {
-  const expected = `expected ${spec.dtype} of shape ${printShape(spec.shape)}`;
   if (shape.length !== spec.shape.length) {
     const deeper = shape.length > spec.shape.length;
-    faults.add(pointer, `${expected}, got ${shape.length === 0 ? 'no array' : `shape [${shape.join(', ')}${deeper ? ', …' : ''}]`}`);
+    faults.add(pointer, `${expectation(spec)}, got ${shape.length === 0 ? 'no array' : `shape [${shape.join(', ')}${deeper ? ', …' : ''}]`}`);
     return false;
   }
-  for (const [index, dim] of spec.shape.entries()) {
+  for (let index = 0; index < shape.length; index++) {
+    const dim = spec.shape[index] as Dim;
     const length = shape[index] as number;
     const bound = typeof dim === 'string' ? symbols.get(dim) : undefined;
     const fits = typeof dim === 'number' ? dim === -1 || dim === length : bound === undefined || bound === length;
     if (!fits) {
       const reason = typeof dim === 'string' ? ` (${dim} is ${bound} in another input)` : '';
-      faults.add(pointer, `${expected}, got shape [${shape.join(', ')}]${reason}`);
+      faults.add(pointer, `${expectation(spec)}, got shape [${shape.join(', ')}]${reason}`);
       return false;
     }
     if (typeof dim === 'string') symbols.set(dim, length);
@@ -121,6 +121,10 @@ function commonRows(inputs: Tensors, pointer: string, faults: FaultList): number
   if (others.length > 0) faults.add(pointer, `expected as many rows in every input, got ${[rows, ...others].join(' and ')}`);
   else if (rows === 0) faults.add(pointer, 'expected at least one row, got none');
   return rows;
+}
+
+function expectation({ dtype, shape }: TensorSpec): string {
+  return `expected ${dtype} of shape ${printShape(shape)}`;
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {

@@ -1,5 +1,5 @@
 // Wake-ups for one API node: a stream per pool, read with BLOCK. They are hints; the results hash is the truth.
-import { type ResultRecord, predictionId } from '@millrace/protocol';
+import { predictionId } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 
@@ -10,8 +10,8 @@ export interface ReplyReaderOptions {
   readonly redis: Redis;
   readonly pool: string;
   readonly node: string;
-  /** `record` is absent where it was too large to be sent along. */
-  readonly onReply: (predictionId: string, record: ResultRecord | undefined) => void;
+  /** `reply` is the prediction as JSON text; empty where it was too long to be sent along. */
+  readonly onReply: (predictionId: string, reply: string) => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -78,8 +78,7 @@ export class ReplyReader {
     if (fields[0] !== 'bundle') return;
     const bundleId = fields[1] as string;
     for (let at = 2; at < fields.length; at += 2) {
-      const record = fields[at + 1];
-      this.#options.onReply(predictionId(bundleId, Number(fields[at])), record ? JSON.parse(record) as ResultRecord : undefined);
+      this.#options.onReply(predictionId(bundleId, Number(fields[at])), fields[at + 1] as string);
     }
   }
 }

@@ -1,24 +1,24 @@
 -- Settles predictions of one bundle: the first write of each wins. Adjusts the depth for those that were new and wakes
 -- the API nodes that wait. Returns the indexes that were new.
 --
--- KEYS  1 results hash   2 depth hash   3 the bundle's own reply stream ('' key where nobody waited at submission is not sent)
--- ARGV  1 bundle id   2 tenant   3 lane   4 retention (s)   5 prefix of reply streams   6 largest record sent inline (bytes)
---       7 reply stream length   8 channel of cancellations ('' = do not publish)   then per prediction: index, rows, record
-local first = 9
+-- KEYS  1 results hash   2 depth hash   3 the bundle's own reply stream, where somebody waited at submission
+-- ARGV  1 bundle id   2 tenant   3 lane   4 retention (s)   5 prefix of reply streams   6 reply stream length
+--       7 channel of cancellations ('' = do not publish)   then per prediction: index, rows, record, reply ('' = none)
+local first = 8
 local asked = { 'waiters' }
-for i = first, #ARGV, 3 do asked[#asked + 1] = ARGV[i] end
+for i = first, #ARGV, 4 do asked[#asked + 1] = ARGV[i] end
 local known = redis.call('HMGET', KEYS[1], unpack(asked))
 
 local fields, reply, new, rows = { 'tenant', ARGV[2] }, { 'bundle', ARGV[1] }, {}, 0
-for i = first, #ARGV, 3 do
-  if not known[2 + (i - first) / 3] then
-    local index, record = ARGV[i], ARGV[i + 2]
+for i = first, #ARGV, 4 do
+  if not known[2 + (i - first) / 4] then
+    local index = ARGV[i]
     new[#new + 1] = index
     rows = rows + tonumber(ARGV[i + 1])
     fields[#fields + 1] = index
-    fields[#fields + 1] = record
+    fields[#fields + 1] = ARGV[i + 2]
     reply[#reply + 1] = index
-    reply[#reply + 1] = #record <= tonumber(ARGV[6]) and record or ''
+    reply[#reply + 1] = ARGV[i + 3]
   end
 end
 if #new == 0 then return new end
@@ -29,7 +29,7 @@ redis.call('HINCRBY', KEYS[2], ARGV[3], -rows)
 
 -- NOMKSTREAM: the stream of an API node that is gone has expired, and is not made again.
 local function wake(stream)
-  redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', unpack(reply))
+  redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[6], '*', unpack(reply))
 end
 if KEYS[3] then wake(KEYS[3]) end
 if known[1] then
@@ -38,7 +38,7 @@ if known[1] then
     if stream ~= KEYS[3] then wake(stream) end
   end
 end
-if ARGV[8] ~= '' then
-  for _, index in ipairs(new) do redis.call('PUBLISH', ARGV[8], ARGV[1] .. '-' .. index) end
+if ARGV[7] ~= '' then
+  for _, index in ipairs(new) do redis.call('PUBLISH', ARGV[7], ARGV[1] .. '-' .. index) end
 end
 return new

@@ -1,6 +1,6 @@
 // Settling: writing predictions' results, once.
 import { readFileSync } from 'node:fs';
-import { type Address, inlineResultBytes, type Lane, type ResultRecord } from '@millrace/protocol';
+import { type Address, inlineReplyLength, type Lane, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys } from './names.ts';
 
@@ -16,6 +16,8 @@ export interface SettledBundle {
 export interface Settlement {
   readonly index: number;
   readonly record: ResultRecord;
+  /** What a waiting API node is sent: the prediction as JSON text. Without it, the node reads the record. */
+  readonly reply?: string;
 }
 
 /** An API node that reads its replies this late finds them in the results hash. */
@@ -23,7 +25,7 @@ const replyStreamLength = 10_000;
 
 interface Scripts {
   millraceSettle(keyCount: number, ...args: (string | number)[]): Promise<string[]>;
-  millraceWatch(keyCount: number, ...args: (string | number)[]): Promise<string | null>;
+  millraceWatch(keyCount: number, ...args: (string | number)[]): Promise<number>;
 }
 
 /** Settles predictions of one pool. */
@@ -48,17 +50,16 @@ export class Settler {
     const keys = [this.#keys.results(bundleId), this.#keys.depth, ...(replyTo === undefined ? [] : [this.#keys.replies(replyTo)])];
     const fresh = await this.#redis.millraceSettle(
       keys.length, ...keys,
-      bundleId, tenant, lane, this.#retentionSeconds, this.#keys.replies(''), inlineResultBytes, replyStreamLength,
+      bundleId, tenant, lane, this.#retentionSeconds, this.#keys.replies(''), replyStreamLength,
       announce ? this.#keys.canceled : '',
-      ...settlements.flatMap(({ index, record }) => [index, record.rows, JSON.stringify(record)]),
+      ...settlements.flatMap(({ index, record, reply = '' }) => [index, record.rows, JSON.stringify(record), reply.length > inlineReplyLength ? '' : reply]),
     );
     return new Set(fresh.map(Number));
   }
 
-  /** Reads the record, or asks that `node` be woken when it is written. */
-  async watch({ bundleId, index }: Address, node: string): Promise<ResultRecord | undefined> {
-    const record = await this.#redis.millraceWatch(1, this.#keys.results(bundleId), index, node, this.#retentionSeconds);
-    return record === null ? undefined : JSON.parse(record) as ResultRecord;
+  /** Whether it is settled; else `node` will be woken when it is. */
+  async watch({ bundleId, index }: Address, node: string): Promise<boolean> {
+    return await this.#redis.millraceWatch(1, this.#keys.results(bundleId), index, node, this.#retentionSeconds) === 1;
   }
 
   /** The indexes of a bundle that are settled. */

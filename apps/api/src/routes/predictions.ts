@@ -15,6 +15,7 @@ export interface PredictionRoutes {
   readonly metrics: ApiMetrics;
 }
 
+const json = 'application/json; charset=utf-8';
 /** Until there are keys, everything belongs to one tenant. */
 const tenant = 'default';
 
@@ -47,10 +48,12 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
     const checked = intake.check(objectOr(request.body), faults);
     const waitMs = preferredWaitMs(request, reply);
-    const { id, record } = await intake.submit(checked, tenant, waitMs);
-    if (record) return reply.header('location', urlOf(id)).send(presentPrediction(id, record));
+    const { id, reply: settled } = await intake.submit(checked, tenant, waitMs);
+    void reply.header('location', urlOf(id));
+    if (settled !== undefined) return reply.type(json).send(settled);
     const pending = waitMs === 0 ? queued(checked) : (await predictions.find(id, tenant)).known;
-    return reply.code('outcome' in pending ? 200 : 202).header('location', urlOf(id)).header('retry-after', 1).send(presentPrediction(id, pending));
+    if ('outcome' in pending) return presentPrediction(id, pending);
+    return reply.code(202).header('retry-after', 1).send(presentPrediction(id, pending));
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
@@ -66,19 +69,18 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   }, async (request, reply) => {
     const { items, faultsByItem } = splitBatch(request);
     const waitMs = preferredWaitMs(request, reply);
-    const results = await Promise.all(items.map(async (item, index) => {
+    const results = await Promise.all(items.map(async (item, index): Promise<Submitted | MillraceError> => {
       try {
         const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
-        return { index, prediction: presentSubmitted(await intake.submit(checked, tenant, waitMs)) };
+        return await intake.submit(checked, tenant, waitMs);
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
         metrics.rejected.inc({ reason: error.code });
-        return { index, error: problemOf(error) };
+        return error;
       }
     }));
-    const accepted = results.flatMap(({ prediction }) => prediction ?? []);
-    const settled = accepted.every(({ status }) => isOutcome(status));
-    return reply.code(settled ? 200 : 202).send({ accepted: accepted.length, rejected: results.length - accepted.length, results });
+    const settled = results.every((result) => result instanceof MillraceError || result.reply !== undefined);
+    return reply.code(settled ? 200 : 202).type(json).send(batchText(results));
   });
 
   app.get<{ Params: { id: string }; Querystring: ReadQuery }>('/predictions/:id', {
@@ -94,7 +96,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const { wait = '0', format } = request.query;
     const { id } = request.params;
     const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
-    const prediction = presentPrediction(id, known, format);
+    const prediction = presentPrediction(id, known, { format });
     const etag = `"${prediction.status}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
@@ -124,8 +126,15 @@ function splitBatch(request: FastifyRequest<{ Body: { requests?: unknown } }>): 
   return { items, faultsByItem };
 }
 
-function presentSubmitted({ id, checked, record }: Submitted): Prediction {
-  return presentPrediction(id, record ?? queued(checked));
+/** Put together as text: results come as text, and parsing them would round long integers. */
+function batchText(results: readonly (Submitted | MillraceError)[]): string {
+  const rejected = results.filter((result) => result instanceof MillraceError).length;
+  const entries = results.map((result, index) => {
+    if (result instanceof MillraceError) return `{"index":${index},"error":${JSON.stringify(problemOf(result))}}`;
+    const { id, checked, reply } = result;
+    return `{"index":${index},"prediction":${reply ?? JSON.stringify(presentPrediction(id, queued(checked)))}}`;
+  });
+  return `{"accepted":${results.length - rejected},"rejected":${rejected},"results":[${entries.join(',')}]}`;
 }
 
 function queued({ version, bundled }: CheckedPrediction): Pending {
