@@ -1,10 +1,13 @@
 // The real processes over a real Redis, for tests: started once a file, ended with it.
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { GenericContainer, type StartedTestContainer } from 'testcontainers';
+import { onTestFinished } from 'vitest';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
 import { startSystem, type System, type SystemOptions } from '../../apps/cli/src/embedded/system.ts';
 
@@ -12,19 +15,26 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const bundledModels = path.join(root, 'deploy/models');
 export const fixtureModels = path.join(root, 'test/fixtures/models');
 
+export interface TestOptions extends Partial<SystemOptions> {
+  /** Never in a container: its process can be stopped and continued by `redisPid`. */
+  readonly privateRedis?: boolean;
+}
+
 export interface TestSystem extends System {
-  /** A model repository of this test's own: the bundled models and the fixtures. */
+  /** The model repository: where the options name none, one of this test's own, of the bundled models and the fixtures. */
   readonly models: string;
   /** What API and workers have logged. */
   readonly logs: Record<string, unknown>[];
 }
 
 /** Starts Redis (in a container where a Docker engine answers, else a private one), the API and workers. */
-export async function startTestSystem(options: Partial<SystemOptions> = {}): Promise<TestSystem> {
-  const models = await mkdtemp(path.join(tmpdir(), 'millrace-models-'));
-  await cp(bundledModels, models, { recursive: true, filter: (from) => !/\.(py|txt)$/.test(from) });
-  await cp(fixtureModels, models, { recursive: true });
-  const container = dockerAnswers() ? await new GenericContainer('redis:7.2-alpine').withExposedPorts(6379).start() : undefined;
+export async function startTestSystem({ privateRedis = false, ...options }: TestOptions = {}): Promise<TestSystem> {
+  const models = options.models ?? await mkdtemp(path.join(tmpdir(), 'millrace-models-'));
+  if (!options.models) {
+    await cp(bundledModels, models, { recursive: true, filter: (from) => !/\.(py|txt)$/.test(from) });
+    await cp(fixtureModels, models, { recursive: true });
+  }
+  const container = !privateRedis && dockerAnswers() ? await new GenericContainer('redis:7.2-alpine').withExposedPorts(6379).start() : undefined;
   const logs: Record<string, unknown>[] = [];
   const system = await startSystem({
     redisServer: findRedisServer(), redisUrl: container && urlOf(container), models, port: 0, workers: 1,
@@ -35,9 +45,43 @@ export async function startTestSystem(options: Partial<SystemOptions> = {}): Pro
   const stop = async () => {
     await system.stop();
     await container?.stop();
-    await rm(models, { recursive: true, force: true });
+    if (!options.models) await rm(models, { recursive: true, force: true });
   };
   return { ...system, models, logs, stop };
+}
+
+export interface TestWorker {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly logs: Record<string, unknown>[];
+}
+
+/** Starts a worker beside those of the system, one that nobody restarts; it is killed when the test has ended. */
+export async function startWorker({ redisUrl, models }: TestSystem, env: Record<string, string> = {}): Promise<TestWorker> {
+  const child = spawn(process.execPath, [path.join(root, 'apps/worker/src/main.ts')], {
+    env: { ...process.env, REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_METRICS_PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  onTestFinished(() => { child.kill('SIGKILL'); });
+  const logs: Record<string, unknown>[] = [];
+  createInterface({ input: child.stdout }).on('line', (line) => { logs.push(JSON.parse(line)); });
+  const ready = await until(() => logs.find(({ msg }) => msg === 'worker is ready'), 'the worker');
+  return { child, url: `http://127.0.0.1:${String(ready['metricsPort'])}`, logs };
+}
+
+/** A folder that is removed when the test that asks for it has ended. */
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'millrace-test-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A port that nobody listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const { port } = server.address() as AddressInfo;
+  await new Promise<unknown>((resolve) => { server.close(resolve); });
+  return port;
 }
 
 function dockerAnswers(): boolean {

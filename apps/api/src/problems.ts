@@ -12,7 +12,13 @@ export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reaso
     return response.code(error.status).header('content-type', 'application/problem+json').send(Buffer.from(JSON.stringify({ ...problemOf(error), instance: request.id })));
   };
   app.setErrorHandler((error: FastifyError, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response));
-  app.setNotFoundHandler((request, response) => reply(new MillraceError('not-found', `There is nothing at ${request.method} ${request.url.split('?')[0]}`), request, response));
+  app.setNotFoundHandler((request, response) => {
+    const path = request.url.split('?')[0] ?? '';
+    const allowed = app.supportedMethods.filter((method) => method !== request.method && app.findRoute({ method, url: path }) !== null);
+    if (allowed.length === 0) return reply(new MillraceError('not-found', `There is nothing at ${path}`), request, response);
+    void response.header('allow', allowed.join(', '));
+    return reply(new MillraceError('method-not-allowed', `${path} takes ${allowed.join(', ')}, not ${request.method}`), request, response);
+  });
 }
 
 function expectedError(error: FastifyError, request: FastifyRequest, bodyLimitBytes: number): MillraceError {

@@ -24,8 +24,9 @@ export interface ServerOptions extends PredictionRoutes {
 const requestTimeoutMs = 60_000;
 
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
+  const loggerInstance: FastifyBaseLogger = options.log;
   const app: FastifyInstance = Fastify({
-    loggerInstance: options.log as FastifyBaseLogger,
+    loggerInstance,
     // A line a request would cost more than the request; failures are logged where they are handled.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,

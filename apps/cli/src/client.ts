@@ -39,8 +39,8 @@ export class Client {
   }
 
   async #json<Body>(path: string, init: RequestInit = {}): Promise<Body> {
-    const response = await fetch(this.#url + path, init).catch((error: Error) => {
-      throw new ClientError(0, `${this.#url} cannot be reached: ${String(error.cause ?? error)}. Is \`millrace up\` running?`);
+    const response = await fetch(this.#url + path, init).catch(({ message, cause }: Error) => {
+      throw new ClientError(0, `${this.#url} cannot be reached: ${cause instanceof Error ? cause.message : message}. Is \`millrace up\` running?`);
     });
     if (!response.ok) throw new ClientError(response.status, await problemText(response));
     return await response.json() as Body;

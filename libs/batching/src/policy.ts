@@ -42,11 +42,12 @@ const claimAheadSeconds = 0.5;
 const maxBundles = 128;
 
 /**
- * How many bundles a replica should hold: about two micro-batches a thread in rows, but no more than half a second of
- * work, and always one bundle more than threads so that no session starves.
+ * How many bundles a replica should hold: two micro-batches a thread ahead of the one that runs, but no more than half a
+ * second of work, and always one bundle more than threads so that no session starves. A bundle is held until its last
+ * row is settled, so what runs counts too.
  */
 export function bundlesToClaim({ maxRows, threads, rowsPerBundle, secondsPerRow }: ClaimSituation): number {
-  const byRows = 2 * maxRows * threads;
+  const byRows = 3 * maxRows * threads;
   const bySeconds = secondsPerRow === 0 ? byRows : (claimAheadSeconds * threads) / secondsPerRow;
   const bundles = Math.ceil(Math.min(byRows, bySeconds) / Math.max(1, rowsPerBundle));
   return Math.min(maxBundles, Math.max(threads + 1, bundles));

@@ -1,5 +1,6 @@
 // A model version's inputs and outputs, and the check of a prediction against them.
-import { FaultList, describe, isTensorObject, readFlat, readNested, shapeOfNested } from './plain.ts';
+import { describe } from './elements.ts';
+import { FaultList, isTensorObject, readFlat, readNested, shapeOfNested } from './plain.ts';
 import { below } from './pointer.ts';
 import type { Dtype, Tensor, Tensors } from './tensor.ts';
 

@@ -41,8 +41,8 @@ const root = fileURLToPath(new URL('../../../../', import.meta.url));
 export async function startSystem(options: SystemOptions): Promise<System> {
   const { redisServer, dataDir, redisArgs, onLog } = options;
   if (!redisServer && !options.redisUrl) throw new Error('there is no redis-server here: run `npm run setup`, or set REDIS_URL');
-  const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer as string, dataDir, args: redisArgs });
-  const redisUrl = redis?.url ?? options.redisUrl as string;
+  const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer ?? '', dataDir, args: redisArgs });
+  const redisUrl = redis?.url ?? options.redisUrl ?? '';
   const env = { REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
   const services: Service[] = [];
   const stop = async (): Promise<void> => {

@@ -1,0 +1,143 @@
+// What is accepted is done, whichever process stops, dies or hangs meanwhile.
+import { once } from 'node:events';
+import type { Prediction } from '@millrace/protocol';
+import { expect, onTestFinished, test } from 'vitest';
+import { freePort, predict, send, startTestSystem, startWorker, type TestOptions, type TestSystem, until } from './rig.ts';
+
+const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
+const digit = Array.from({ length: 64 }, (_, index) => index % 17);
+/** About 10 ms of one core. */
+const heavy = { model: 'digits-deep', inputs: Array.from({ length: 16 }, () => digit) };
+/** BullMQ's lock: what a lost claim costs. */
+const lockMs = 15_000;
+
+/** A system that ends with its test. */
+async function started(options: TestOptions = {}): Promise<TestSystem> {
+  const system = await startTestSystem(options);
+  onTestFinished(() => system.stop());
+  return system;
+}
+
+/** Queues heavy predictions in one batch; their ids. */
+async function enqueue(system: TestSystem, count: number): Promise<string[]> {
+  const { body } = await send(system, 'POST', '/api/v1/predictions:batch', { requests: Array.from({ length: count }, () => heavy) });
+  return body.results.map(({ prediction }: { prediction: Prediction }) => prediction.id);
+}
+
+/** Waits for the ends of predictions, a few at a time. */
+async function endsOf(system: TestSystem, ids: readonly string[]): Promise<Prediction[]> {
+  const rest = ids.values();
+  const ends: Prediction[] = [];
+  await Promise.all(Array.from({ length: 20 }, async () => {
+    for (const id of rest) ends.push((await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`)).body);
+  }));
+  return ends;
+}
+
+const statuses = (predictions: readonly Prediction[]) => [...new Set(predictions.map(({ status }) => status))];
+const messages = (logs: readonly Record<string, unknown>[]) => logs.map(({ msg }) => msg);
+
+async function claimedRows(workerUrl: string): Promise<number> {
+  const metrics = await (await fetch(`${workerUrl}/metrics`)).text();
+  return Number(/millrace_worker_claimed_rows\{[^}]*\} (\d+)/.exec(metrics)?.[1]);
+}
+
+/** Looks whether the API answers with this status; while it is down it has none. */
+async function answers(system: TestSystem, where: string, status = 200): Promise<boolean> {
+  return send(system, 'GET', where).then((answer) => answer.status === status, () => false);
+}
+
+test('a worker that is told to stop ends cleanly and hands back what it has not done', async () => {
+  const system = await started();
+  const { child, url, logs } = await startWorker(system);
+  const ids = await enqueue(system, 300);
+  await until(async () => await claimedRows(url) > 0, 'a claim');
+  const stoppedAt = Date.now();
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  expect(await ended).toEqual([0, null]);
+  expect(messages(logs)).toEqual(expect.arrayContaining(['stopping', 'stopped']));
+  expect(logs.filter(({ level }) => level !== 'info')).toEqual([]);
+
+  const ends = await endsOf(system, ids);
+  expect(ends).toHaveLength(300);
+  expect(statuses(ends)).toEqual(['succeeded']);
+  expect(Math.max(...ends.map(({ completed_at: at }) => Date.parse(String(at)))) - stoppedAt).toBeLessThan(lockMs);
+  expect(new Set((await endsOf(system, ids)).map((end) => JSON.stringify(end)))).toEqual(new Set(ends.map((end) => JSON.stringify(end))));
+});
+
+test('what a killed worker had claimed is done by the next one', async () => {
+  const system = await started();
+  const ids = await enqueue(system, 100);
+  await until(async () => await claimedRows(system.workerUrls[0] as string) > 0, 'a claim');
+  process.kill(system.workers[0]?.pid as number, 'SIGKILL');
+  const killedAt = Date.now();
+  expect(statuses(await endsOf(system, ids))).toEqual(['succeeded']);
+  expect(Date.now() - killedAt).toBeLessThan(60_000);
+  expect(messages(system.logs)).toContain('ended unexpectedly, starting it again');
+});
+
+test('what a killed API had accepted is done', async () => {
+  const system = await started({ port: await freePort() });
+  const ids: string[] = [];
+  const sending = Array.from({ length: 100 }, async () => {
+    const { status, body } = await send(system, 'POST', '/api/v1/predictions', heavy);
+    if (status === 202) ids.push(body.id);
+  });
+  await until(() => ids.length > 0, 'the first is accepted');
+  process.kill(system.api.pid as number, 'SIGKILL');
+  await Promise.allSettled(sending);
+  await until(() => answers(system, '/readyz'), 'the API is back');
+  expect(ids.length).toBeGreaterThan(0);
+  const ends = await endsOf(system, ids);
+  expect([ends.length, statuses(ends)]).toEqual([ids.length, ['succeeded']]);
+  expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
+});
+
+test('while Redis hangs the API says so, and goes on when Redis does', async () => {
+  const system = await started({ privateRedis: true });
+  const { body: { id } } = await predict(system, 'iris', iris.inputs);
+  const pids = [system.api.pid, system.workers[0]?.pid];
+  process.kill(system.redisPid as number, 'SIGSTOP');
+  onTestFinished(() => { process.kill(system.redisPid as number, 'SIGCONT'); });
+  const pausedAt = Date.now();
+  const [queued, waited, read, batch] = await Promise.all([
+    send(system, 'POST', '/api/v1/predictions', iris),
+    send(system, 'POST', '/api/v1/predictions', iris, { prefer: 'wait=30' }),
+    send(system, 'GET', `/api/v1/predictions/${id}`),
+    send(system, 'POST', '/api/v1/predictions:batch', { requests: [iris] }),
+  ]);
+  expect(Date.now() - pausedAt).toBeLessThan(15_000);
+  for (const { status, headers, body } of [queued, waited, read]) {
+    expect([status, headers.get('content-type'), body.type]).toEqual([503, 'application/problem+json', '/problems/queue-unavailable']);
+    expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+  }
+  expect(batch.body).toMatchObject({ accepted: 0, rejected: 1, results: [{ error: { type: '/problems/queue-unavailable' } }] });
+  expect((await send(system, 'GET', '/readyz')).body).toMatchObject({ status: 'unavailable', checks: { redis: { ok: false }, models: { ok: true } } });
+  expect((await send(system, 'GET', '/healthz')).status).toBe(200);
+  expect((await send(system, 'GET', '/metrics')).status).toBe(200);
+
+  process.kill(system.redisPid as number, 'SIGCONT');
+  await until(() => answers(system, '/readyz'), 'the API is ready');
+  expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
+  expect((await send(system, 'GET', `/api/v1/predictions/${id}`)).body.status).toBe('succeeded');
+  expect([system.api.pid, system.workers[0]?.pid]).toEqual(pids);
+});
+
+test('a client that leaves while it waits does no harm', async () => {
+  const system = await started();
+  const ids = await enqueue(system, 50);
+  const leaving = new AbortController();
+  const url = `${system.url}/api/v1/predictions`;
+  const waiting = [
+    ...ids.map((id) => fetch(`${url}/${id}?wait=60`, { signal: leaving.signal })),
+    fetch(url, { method: 'POST', headers: { 'content-type': 'application/json', prefer: 'wait=60' }, body: JSON.stringify({ ...heavy, metadata: { left: 'yes' } }), signal: leaving.signal }),
+  ];
+  await Promise.race(waiting);
+  leaving.abort();
+  await Promise.allSettled(waiting);
+  expect(statuses(await endsOf(system, ids))).toEqual(['succeeded']);
+  expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
+  await until(async () => /millrace_queue_depth\{queue="default\/online",service="api"\} 0/.test((await send(system, 'GET', '/metrics')).body as string), 'everything is done');
+  expect(system.logs.filter(({ level }) => level !== 'info')).toEqual([]);
+});
