@@ -11,9 +11,9 @@ export class TaskProcess<Task, Result> {
   }
 
   /** Forks a script of this folder; `ready` where it says so by IPC when it can take tasks. */
-  static async start<Task, Result>(script: string, args: readonly string[] = [], { ready = true } = {}): Promise<TaskProcess<Task, Result>> {
+  static async start<Task, Result>(script: string, args: readonly string[] = []): Promise<TaskProcess<Task, Result>> {
     const child = fork(fileURLToPath(new URL(script, import.meta.url)), args);
-    if (ready) await once(child, 'message');
+    await once(child, 'message');
     return new TaskProcess(child);
   }
 

@@ -13,13 +13,13 @@ const usage = `Usage: npm run bench -- online [--quick] [--json]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false }, 'redis-server': { type: 'string' } },
+  options: { quick: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false }, 'redis-server': { type: 'string' }, wrk: { type: 'string', default: 'wrk' } },
 });
 
 if (values.help || positionals[0] !== 'online') {
   process.stdout.write(usage);
   process.exit(values.help ? 0 : 2);
 }
-const figures = await online({ quick: values.quick, redisServer: values['redis-server'] ?? findRedisServer(), show: (text) => process.stdout.write(text) });
+const figures = await online({ quick: values.quick, redisServer: values['redis-server'] ?? findRedisServer(), wrk: values.wrk, show: (text) => process.stdout.write(text) });
 if (values.json) process.stdout.write(`${JSON.stringify(figures)}\n`);
 process.exit(figures.lost === 0 && figures.doubled === 0 ? 0 : 1);

@@ -7,17 +7,20 @@ export interface Sums {
   readonly bundledPredictions: number;
   readonly microBatches: number;
   readonly rows: number;
+  readonly settled: number;
 }
 
-/** Reads the counters of the system's API and workers. */
-export async function readMetrics({ url, workerUrls }: System): Promise<Sums> {
-  const [api, ...workers] = await Promise.all([url, ...workerUrls].map(async (base) => (await fetch(`${base}/metrics`)).text()));
-  const overWorkers = (name: string) => workers.reduce((sum, text) => sum + total(text, name), 0);
+/** Reads the counters of the systems' APIs and workers, added up. */
+export async function readMetrics(systems: readonly System[]): Promise<Sums> {
+  const urls = systems.flatMap(({ url, workerUrls }) => [url, ...workerUrls]);
+  const texts = await Promise.all(urls.map(async (url) => (await fetch(`${url}/metrics`)).text()));
+  const sum = (name: string) => texts.reduce((all, text) => all + total(text, name), 0);
   return {
-    bundles: total(api ?? '', 'millrace_bundle_size_count'),
-    bundledPredictions: total(api ?? '', 'millrace_bundle_size_sum'),
-    microBatches: overWorkers('millrace_batch_size_count'),
-    rows: overWorkers('millrace_rows_total'),
+    bundles: sum('millrace_bundle_size_count'),
+    bundledPredictions: sum('millrace_bundle_size_sum'),
+    microBatches: sum('millrace_batch_size_count'),
+    rows: sum('millrace_rows_total'),
+    settled: sum('millrace_predictions_total'),
   };
 }
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { startSystem, type System } from '../../apps/cli/src/embedded/system.ts';
 import { TaskProcess } from './children.ts';
-import type { LoadResult, LoadTask } from './load.ts';
+import { type LoadResult, runLoad } from './load.ts';
 import { commandCalls, readMetrics, type Sums } from './observe.ts';
 
 export interface OnlineFigures {
@@ -27,6 +27,8 @@ export interface OnlineFigures {
 export interface OnlineOptions {
   readonly quick: boolean;
   readonly redisServer: string | undefined;
+  /** Path of the load tool. */
+  readonly wrk: string;
   readonly show: (text: string) => void;
 }
 
@@ -36,29 +38,29 @@ const noopRoute = fileURLToPath(new URL('noop-route.ts', import.meta.url));
 const iris = JSON.stringify({ model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] });
 const pixels = Array.from({ length: 64 }, (_, index) => index % 17);
 const heavy = JSON.stringify({ model: 'digits-deep', inputs: [pixels] });
-const wait = { prefer: 'wait=60' };
+const wait = 'wait=60';
 
-/** Requests in one measurement. */
-function amounts(quick: boolean) {
+/** Seconds of each measurement; requests of the bare chain. */
+function extent(quick: boolean) {
   return quick
-    ? { rounds: 2, warmUp: 10_000, noop: 30_000, sync: 30_000, async: 25_000, perJob: 5_000, latency: 400, heavy: 600, bareMs: 1500 }
-    : { rounds: 5, warmUp: 40_000, noop: 60_000, sync: 60_000, async: 50_000, perJob: 10_000, latency: 1500, heavy: 2500, bareMs: 4000 };
+    ? { rounds: 2, warmUp: 1, noop: 2, sync: 3, async: 2, perJob: 2, latencyTurns: 2, chain: 500, heavy: 2, bare: 1 }
+    : { rounds: 5, warmUp: 5, noop: 5, sync: 6, async: 5, perJob: 4, latencyTurns: 4, chain: 1000, heavy: 5, bare: 4 };
 }
 
 interface Rig {
   readonly system: System;
   readonly perJob: System;
   readonly redis: Redis;
-  readonly load: TaskProcess<LoadTask, LoadResult>;
+  readonly wrk: string;
   readonly chainWorker: TaskProcess<never, never>;
   readonly chainClient: TaskProcess<number, number[]>;
   readonly bareSession: TaskProcess<number, { batch: number; rowsPerSecond: number }>;
 }
 
-export async function online({ quick, redisServer, show }: OnlineOptions): Promise<OnlineFigures> {
-  const rig = await setUp(redisServer);
+export async function online({ quick, redisServer, wrk, show }: OnlineOptions): Promise<OnlineFigures> {
+  const rig = await setUp(redisServer, wrk);
   try {
-    const amount = amounts(quick);
+    const amount = extent(quick);
     const scale = new Scale(rig);
     show(`Online path, ${amount.rounds} rounds, ${connections} connections, Node ${process.version}\n`);
     await scale.warmUp(amount.warmUp);
@@ -75,23 +77,22 @@ export async function online({ quick, redisServer, show }: OnlineOptions): Promi
 }
 
 /** The real processes; a second API that sends one job per prediction shares Redis and worker with the first. */
-async function setUp(redisServer: string | undefined): Promise<Rig> {
+async function setUp(redisServer: string | undefined, wrk: string): Promise<Rig> {
   const common = { models, port: 0, onLog: (service: string, fields: Record<string, unknown>) => { if (['warn', 'error', 'fatal'].includes(String(fields['level']))) console.error(service, fields); } };
   const system = await startSystem({ ...common, redisServer, workers: 1, env: { MILLRACE_LOG_LEVEL: 'info' }, apiNodeArgs: ['--import', noopRoute] });
   const perJob = await startSystem({
     ...common, redisServer: undefined, redisUrl: system.redisUrl, workers: 0, env: { MILLRACE_BUNDLE_PREDICTIONS: '1', MILLRACE_ADDS_IN_FLIGHT: '256' },
   });
-  const [load, chainWorker, chainClient, bareSession] = await Promise.all([
-    TaskProcess.start<LoadTask, LoadResult>('load.ts', [], { ready: false }),
+  const [chainWorker, chainClient, bareSession] = await Promise.all([
     TaskProcess.start<never, never>('bare-chain.ts', ['worker', system.redisUrl]),
     TaskProcess.start<number, number[]>('bare-chain.ts', ['client', system.redisUrl]),
     TaskProcess.start<number, { batch: number; rowsPerSecond: number }>('bare-session.ts', [`${models}/digits-deep/1/model.onnx`, 'image']),
   ]);
-  return { system, perJob, redis: new Redis(system.redisUrl), load, chainWorker, chainClient, bareSession };
+  return { system, perJob, redis: new Redis(system.redisUrl), wrk, chainWorker, chainClient, bareSession };
 }
 
-async function tearDown({ system, perJob, redis, load, chainWorker, chainClient, bareSession }: Rig): Promise<void> {
-  for (const child of [load, chainWorker, chainClient, bareSession]) child.stop();
+async function tearDown({ system, perJob, redis, chainWorker, chainClient, bareSession }: Rig): Promise<void> {
+  for (const child of [chainWorker, chainClient, bareSession]) child.stop();
   redis.disconnect();
   await perJob.stop();
   await system.stop();
@@ -106,8 +107,7 @@ class Scale {
   readonly #series = new Map<Series, number[]>();
   readonly #accepted = new Set<string>();
   #repeatedIds = 0;
-  #unanswered = 0;
-  #submitted = 0;
+  #badAnswers = 0;
   #start: Sums | undefined;
   bareBatch = 0;
 
@@ -115,48 +115,45 @@ class Scale {
     this.#rig = rig;
   }
 
-  async warmUp(amount: number): Promise<void> {
-    this.#start = await readMetrics(this.#rig.system);
-    await this.#post('/noop', iris, {}, amount, 'ok');
-    await this.#predict(this.#rig.system, iris, wait, amount);
-    await this.#predict(this.#rig.perJob, iris, wait, amount / 10);
-    await this.#predict(this.#rig.system, heavy, wait, connections);
-    await this.#rig.chainClient.do(200);
+  async warmUp(seconds: number): Promise<void> {
+    const { system, perJob, chainClient } = this.#rig;
+    this.#start = await readMetrics([system, perJob]);
+    await this.#noop(seconds);
+    await this.#predict(system, { body: iris, prefer: wait, seconds: 2 * seconds });
+    await this.#predict(perJob, { body: iris, prefer: wait, seconds });
+    await this.#predict(system, { body: heavy, prefer: wait, seconds: 1 });
+    await chainClient.do(200);
   }
 
-  async round(amount: ReturnType<typeof amounts>): Promise<void> {
+  async round(extents: ReturnType<typeof extent>): Promise<void> {
     const { system, perJob, chainClient, bareSession } = this.#rig;
-    const noop = await this.#post('/noop', iris, {}, amount.noop, 'ok');
+    const noop = await this.#noop(extents.noop);
     this.#note('noop_rps', noop.good / noop.seconds);
 
     await this.#observed(async () => {
-      const sync = await this.#predict(system, iris, wait, amount.sync);
+      const sync = await this.#predict(system, { body: iris, prefer: wait, seconds: extents.sync });
       this.#note('sync_rps', sync.good / sync.seconds);
     });
 
     const startedAt = performance.now();
-    const async = await this.#predict(system, iris, {}, amount.async);
+    const async = await this.#predict(system, { body: iris, seconds: extents.async });
     await this.#untilSettled();
     this.#note('async_rps', async.good / ((performance.now() - startedAt) / 1000));
 
-    const single = await this.#predict(perJob, iris, wait, amount.perJob);
+    const single = await this.#predict(perJob, { body: iris, prefer: wait, seconds: extents.perJob });
     this.#note('per_job_rps', single.good / single.seconds);
 
-    // In turns, a fifth at a time.
-    const latencies: number[] = [];
-    const chain: number[] = [];
-    for (let turn = 0; turn < 5; turn++) {
-      latencies.push(...(await this.#predict(system, iris, wait, amount.latency / 5, 1)).latenciesMs);
-      chain.push(...await chainClient.do(amount.latency / 5));
+    for (let turn = 0; turn < extents.latencyTurns; turn++) {
+      const one = await this.#predict(system, { body: iris, prefer: wait, seconds: 1, connections: 1 });
+      this.#note('latency_p50_ms', one.p50Ms);
+      this.#note('latency_p99_ms', one.p99Ms);
+      this.#note('bare_chain_p50_ms', percentile(await chainClient.do(extents.chain), 0.5));
     }
-    this.#note('latency_p50_ms', percentile(latencies, 0.5));
-    this.#note('latency_p99_ms', percentile(latencies, 0.99));
-    this.#note('bare_chain_p50_ms', percentile(chain, 0.5));
 
-    const bare = await bareSession.do(amount.bareMs);
+    const bare = await bareSession.do(1000 * extents.bare);
     this.bareBatch = bare.batch;
     this.#note('heavy_bare_rows_per_second', bare.rowsPerSecond);
-    const rows = await this.#predict(system, heavy, wait, amount.heavy);
+    const rows = await this.#predict(system, { body: heavy, prefer: wait, seconds: extents.heavy });
     this.#note('heavy_rows_per_second', rows.good / rows.seconds);
   }
 
@@ -166,30 +163,38 @@ class Scale {
   }
 
   async figures(): Promise<OnlineFigures> {
-    const end = await readMetrics(this.#rig.system);
-    const executed = end.rows - (this.#start?.rows ?? 0);
+    await this.#untilSettled();
+    const { system, perJob } = this.#rig;
+    const end = await readMetrics([system, perJob]);
+    const grown = (name: keyof Sums) => end[name] - (this.#start?.[name] ?? 0);
     const medians = Object.fromEntries([...this.#series].map(([name, values]) => [name, round(percentile(values, 0.5))])) as Record<Series, number>;
-    return { ...medians, lost: this.#unanswered + await this.#withoutResult(), doubled: this.#repeatedIds + Math.max(0, executed - this.#submitted) };
+    return {
+      ...medians,
+      // Answers that were not the result, results that are not in Redis, and what was queued but never settled.
+      lost: this.#badAnswers + await this.#withoutResult() + Math.max(0, grown('bundledPredictions') - grown('settled')),
+      // One row a prediction: more rows run or more results written than predictions queued.
+      doubled: this.#repeatedIds + Math.max(0, grown('rows') - grown('bundledPredictions')) + Math.max(0, grown('settled') - grown('bundledPredictions')),
+    };
   }
 
   /** Reads what Redis and the processes counted while the action ran. */
   async #observed(action: () => Promise<void>): Promise<void> {
     const { system, redis } = this.#rig;
-    const [before, callsBefore] = [await readMetrics(system), await commandCalls(redis)];
+    const [before, callsBefore] = [await readMetrics([system]), await commandCalls(redis)];
     await action();
-    const [after, callsAfter] = [await readMetrics(system), await commandCalls(redis)];
+    await this.#untilSettled();
+    const [after, callsAfter] = [await readMetrics([system]), await commandCalls(redis)];
     const predictions = after.bundledPredictions - before.bundledPredictions;
     this.#note('mean_bundle', predictions / (after.bundles - before.bundles));
     this.#note('mean_micro_batch_rows', (after.rows - before.rows) / (after.microBatches - before.microBatches));
     this.#note('redis_commands_per_prediction', (callsAfter - callsBefore) / predictions);
   }
 
-  async #predict({ url }: System, body: string, headers: Record<string, string>, amount: number, atOnce = connections): Promise<LoadResult> {
-    const expect = headers === wait ? '"status":"succeeded"' : '"status":"queued"';
-    const result = await this.#rig.load.do({ url: `${url}/api/v1/predictions`, body, headers, amount, connections: atOnce, expect });
-    if (result.firstBad !== undefined) console.error(`${result.bad} bad answers, the first: ${result.firstBad.slice(0, 500)}`);
-    this.#submitted += amount;
-    this.#unanswered += result.bad;
+  async #predict({ url }: System, load: { body: string; prefer?: string; seconds: number; connections?: number }): Promise<LoadResult> {
+    const expect = load.prefer ? '"status":"succeeded"' : '"status":"queued"';
+    const result = await runLoad(this.#rig.wrk, { connections, ...load, url: `${url}/api/v1/predictions`, expect });
+    if (result.bad > 0) console.error(`${result.bad} bad answers, the first: ${result.firstBad}`);
+    this.#badAnswers += result.bad;
     for (const id of result.ids) {
       if (this.#accepted.has(id)) this.#repeatedIds++;
       this.#accepted.add(id);
@@ -197,8 +202,8 @@ class Scale {
     return result;
   }
 
-  #post(path: string, body: string, headers: Record<string, string>, amount: number, expect: string): Promise<LoadResult> {
-    return this.#rig.load.do({ url: this.#rig.system.url + path, body, headers, amount, connections, expect });
+  #noop(seconds: number): Promise<LoadResult> {
+    return runLoad(this.#rig.wrk, { url: `${this.#rig.system.url}/noop`, body: iris, expect: 'ok', connections, seconds });
   }
 
   /** Every accepted row is counted in the depth until its result is written. */

@@ -57,7 +57,7 @@ program.command('demo').description('start everything, classify 360 handwritten 
 
 program.command('bench').description('measure on this machine: `bench online`; `bench --help` lists the rest')
   .helpOption(false).allowUnknownOption().argument('[args...]')
-  .action((args: string[]) => run(() => bench(args, redis.redisServer)));
+  .action((args: string[]) => run(() => bench(args, { ...redis, wrk: env['MILLRACE_WRK'] })));
 
 await program.parseAsync();
 

@@ -81,7 +81,7 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'string') return value.length > 20 ? `a string of ${value.length} characters` : `the string ${JSON.stringify(value)}`;
-  return String(value);
+  return (value as number | bigint | boolean).toString();
 }
 
 function presentFloat(value: number | bigint): unknown {

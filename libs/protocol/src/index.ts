@@ -1,4 +1,5 @@
 export * from './bundle.ts';
+export * from './elements.ts';
 export * from './errors.ts';
 export * from './http.ts';
 export * from './model-ref.ts';
