@@ -68,10 +68,10 @@ export async function startWorker({ redisUrl, models }: TestSystem, env: Record<
   return { child, url: `http://127.0.0.1:${String(ready['metricsPort'])}`, logs };
 }
 
-/** A folder that is removed when the test that asks for it has ended. */
-export async function temporaryFolder(): Promise<string> {
+/** A folder that is removed when the test that asks for it has ended, or with `afterAll` when its file has. */
+export async function temporaryFolder(atEnd: (remove: () => Promise<void>) => void = onTestFinished): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'millrace-test-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  atEnd(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }
 

@@ -9,13 +9,17 @@ import { setUp } from './setup.mjs';
 const startsRedis = new Set(['up', 'demo', 'bench']);
 
 const commandLine = process.argv.slice(2);
-const redis = startsRedis.has(commandLine.find((word) => !word.startsWith('-')) ?? '');
-const { node, redisServer } = await setUp({ redis }).catch(reportAndExit);
+const command = commandLine.find((word) => !word.startsWith('-')) ?? '';
+const { node, redisServer, wrk } = await setUp({ redis: startsRedis.has(command), wrk: command === 'bench' }).catch(reportAndExit);
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const child = spawn(node, [main, ...commandLine], {
   stdio: 'inherit',
-  env: { ...process.env, ...(redisServer !== undefined && { MILLRACE_REDIS_SERVER: redisServer }) },
+  env: {
+    ...process.env,
+    ...(redisServer !== undefined && { MILLRACE_REDIS_SERVER: redisServer }),
+    ...(wrk !== undefined && { MILLRACE_WRK: wrk }),
+  },
 });
 
 // A terminal sends Ctrl-C to the child too. Sent on, it would arrive twice, and a second one asks for haste.

@@ -2,9 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { privateFolders } from './private-folders.mjs';
 
-const repository = fileURLToPath(new URL('../../..', import.meta.url));
 const programs = ['redis-server', 'valkey-server'];
 
 // BullMQ asks for 6.2 at least. Every Valkey is newer than that.
@@ -18,23 +17,9 @@ const oldest = { major: 6, minor: 2 };
  */
 export function findRedisServer(env = process.env) {
   const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
-  return [...onPath, ...privateFolders(env)]
+  return [...onPath, ...privateFolders('redis', env)]
     .flatMap((folder) => programs.map((program) => path.join(folder, program)))
     .find((file) => existsSync(file) && isRecent(file));
-}
-
-/**
- * The folders for a private Redis, the preferred one first: the user's cache, or below node_modules where there is no
- * home to write to.
- *
- * @param {NodeJS.ProcessEnv} [env]
- * @returns {string[]}
- */
-export function privateFolders(env = process.env) {
-  const caches = [path.join(repository, 'node_modules', '.cache')];
-  if (env.HOME) caches.unshift(path.join(env.HOME, '.cache'));
-  if (env.XDG_CACHE_HOME && path.isAbsolute(env.XDG_CACHE_HOME)) caches.unshift(env.XDG_CACHE_HOME);
-  return caches.map((cache) => path.join(cache, 'millrace', 'redis'));
 }
 
 /**

@@ -5,23 +5,25 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { reportAndExit, run, say, SetUpFailure } from './command.mjs';
-import { installRedisFromApt } from './redis-from-apt.mjs';
+import { installFromApt } from './private-apt.mjs';
 import { findRedisServer } from './redis-server.mjs';
+import { findOrInstallWrk } from './wrk.mjs';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
 
 /**
- * Installs what is missing, and gives the programs to run: the pinned Node, and the redis-server, which is undefined
- * where none is asked for or REDIS_URL names a running one. Throws SetUpFailure where it cannot go on.
+ * Installs what is missing, and gives the programs to run: the pinned Node; the redis-server, which is undefined where
+ * none is asked for or REDIS_URL names a running one; wrk, undefined where it is not asked for. Throws SetUpFailure where
+ * it cannot go on.
  *
- * @param {{ redis?: boolean }} [wanted]
- * @returns {Promise<{ node: string, redisServer: string | undefined }>}
+ * @param {{ redis?: boolean, wrk?: boolean }} [wanted]
+ * @returns {Promise<{ node: string, redisServer: string | undefined, wrk: string | undefined }>}
  */
-export async function setUp({ redis = true } = {}) {
+export async function setUp({ redis = true, wrk = false } = {}) {
   if (!dependenciesAreCurrent()) installDependencies();
   const node = findNode();
   const redisServer = redis && !process.env.REDIS_URL ? (findRedisServer() ?? installRedis()) : undefined;
-  return { node, redisServer };
+  return { node, redisServer, wrk: wrk ? findOrInstallWrk() : undefined };
 }
 
 /**
@@ -76,8 +78,14 @@ function findNode() {
 }
 
 function installRedis() {
-  say('downloading a private Redis, once; nothing in the system changes');
-  installRedisFromApt();
+  installFromApt({
+    title: 'Redis',
+    folder: 'redis',
+    program: 'redis-server',
+    // redis-tools holds the file that redis-server links to.
+    packages: ['redis-server', 'redis-tools'],
+    advice: 'Install Redis 6.2 or newer with your package manager, or set REDIS_URL.',
+  });
   const found = findRedisServer();
   if (found !== undefined) return found;
   throw new SetUpFailure(

@@ -1,33 +1,47 @@
-// A private Redis out of Debian's packages: apt resolves and downloads, dpkg-deb unpacks into the user's cache. It needs
+// A private program out of Debian's packages: apt resolves and downloads, dpkg-deb unpacks into the user's cache. It needs
 // no root, changes nothing in the system, and starts nothing. Root and ordinary users take the same way.
 import {
   chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { run, SetUpFailure } from './command.mjs';
-import { privateFolders } from './redis-server.mjs';
+import { run, say, SetUpFailure } from './command.mjs';
+import { privateFolders } from './private-folders.mjs';
 
-const advice = 'Install Redis 6.2 or newer with your package manager, or set REDIS_URL.';
+/**
+ * @typedef {object} PrivateProgram
+ * @property {string} title its name in messages
+ * @property {string} folder its folder's name among the private programs
+ * @property {string} program the file that its package puts into /usr/bin
+ * @property {string[]} packages the packages to unpack; what else they need comes along where the system lacks it
+ * @property {string} advice what the user can do where apt cannot help, as a sentence
+ */
 
-// Not `&&`: one broken source among many fails the update, and Redis may come from another.
-// redis-tools holds the file that redis-server links to; --reinstall downloads it also where the system has it.
+// Not `&&`: one broken source among many fails the update, and the package may come from another.
+// --reinstall downloads a package also where the system has it.
 const aptCommands = `
   apt-get --config-file "$0" update
-  apt-get --config-file "$0" install --download-only --reinstall --yes --no-install-recommends redis-server redis-tools
+  apt-get --config-file "$0" install --download-only --reinstall --yes --no-install-recommends "$@"
 `;
 
-/** Fills the private folder; throws SetUpFailure where that cannot be done. */
-export function installRedisFromApt() {
-  if (!['apt-get', 'dpkg-deb'].every(isOnPath)) throw new SetUpFailure(`There is no Redis here. ${advice}`);
-  const folder = privateFolders().find(canBeMade);
-  if (folder === undefined) throw new SetUpFailure(`There is no folder to write a private Redis to. ${advice}`);
+/**
+ * Fills the private folder of a program; throws SetUpFailure where that cannot be done.
+ *
+ * @param {PrivateProgram} wanted
+ * @param {NodeJS.ProcessEnv} [env]
+ */
+export function installFromApt(wanted, env = process.env) {
+  const { title, advice } = wanted;
+  if (!['apt-get', 'dpkg-deb'].every((tool) => isOnPath(tool, env))) throw new SetUpFailure(`There is no ${title} here. ${advice}`);
+  const folder = privateFolders(wanted.folder, env).find(canBeMade);
+  if (folder === undefined) throw new SetUpFailure(`There is no folder to write a private ${title} to. ${advice}`);
+  say(`downloading a private ${title}, once; nothing in the system changes`);
   const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-apt-'));
   const staged = `${folder}.${process.pid}`;
   try {
-    unpack(download(scratch), path.join(staged, 'root'));
-    writeWrapper(staged);
-    // Renamed into place whole, so that an interrupted set-up never leaves half a Redis to be found.
+    unpack(download(scratch, wanted, env), path.join(staged, 'root'), wanted);
+    writeWrapper(staged, wanted.program);
+    // Renamed into place whole, so that an interrupted set-up never leaves half a program to be found.
     rmSync(folder, { recursive: true, force: true });
     renameSync(staged, folder);
   } finally {
@@ -36,9 +50,12 @@ export function installRedisFromApt() {
   }
 }
 
-/** @param {string} program */
-function isOnPath(program) {
-  return (process.env.PATH ?? '').split(path.delimiter).some((folder) => existsSync(path.join(folder, program)));
+/**
+ * @param {string} program
+ * @param {NodeJS.ProcessEnv} env
+ */
+function isOnPath(program, env) {
+  return (env.PATH ?? '').split(path.delimiter).some((folder) => existsSync(path.join(folder, program)));
 }
 
 /** @param {string} folder */
@@ -53,17 +70,19 @@ function canBeMade(folder) {
 
 /**
  * @param {string} scratch
- * @returns {string[]} the downloaded packages: Redis, and those of its dependencies that the system lacks
+ * @param {PrivateProgram} wanted
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {string[]} the files of the packages, and of those of their dependencies that the system lacks
  */
-function download(scratch) {
+function download(scratch, { title, packages, advice }, env) {
   const archives = makeFolder(path.join(scratch, 'cache', 'archives'));
   makeFolder(path.join(archives, 'partial'));
   makeFolder(path.join(scratch, 'state', 'lists', 'partial'));
   const config = path.join(scratch, 'apt.conf');
   writeFileSync(config, aptConfig(scratch));
-  run('sh', ['-c', aptCommands, config], {
-    failure: `apt could not download Redis. ${advice}`,
-    env: { ...process.env, LC_ALL: 'C' },
+  run('sh', ['-c', aptCommands, config, ...packages], {
+    failure: `apt could not download ${title}. ${advice}`,
+    env: { ...env, LC_ALL: 'C' },
   });
   return readdirSync(archives)
     .filter((name) => name.endsWith('.deb'))
@@ -104,12 +123,13 @@ Dir::Cache::archives "archives";
 }
 
 /**
- * @param {string[]} packages
+ * @param {string[]} files
  * @param {string} root
+ * @param {PrivateProgram} wanted
  */
-function unpack(packages, root) {
+function unpack(files, root, { advice }) {
   makeFolder(root);
-  for (const file of packages) {
+  for (const file of files) {
     run('dpkg-deb', ['--extract', file, root], { failure: `dpkg-deb could not unpack ${path.basename(file)}. ${advice}` });
   }
 }
@@ -118,18 +138,19 @@ function unpack(packages, root) {
  * The program must find the unpacked libraries. `exec` keeps the process id, by which its owner knows it.
  *
  * @param {string} folder
+ * @param {string} program
  */
-function writeWrapper(folder) {
+function writeWrapper(folder, program) {
   const root = path.join(folder, 'root');
   const libraries = readdirSync(root, { recursive: true, encoding: 'utf8' })
     .filter((file) => /\.so(\.|$)/.test(path.basename(file)))
     .map((file) => `$here/root/${path.dirname(file)}`);
-  const wrapper = path.join(folder, 'redis-server');
+  const wrapper = path.join(folder, program);
   const lines = [
     '#!/bin/sh',
     'here=${0%/*}',
     `export LD_LIBRARY_PATH="${[...new Set(libraries)].join(':')}"`,
-    'exec "$here/root/usr/bin/redis-server" "$@"',
+    `exec "$here/root/usr/bin/${program}" "$@"`,
   ];
   writeFileSync(wrapper, `${lines.join('\n')}\n`);
   chmodSync(wrapper, 0o755);

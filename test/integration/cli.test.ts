@@ -1,0 +1,186 @@
+// The command line as a user meets it: what it prints, how it exits, and that nothing stays behind.
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import type { Prediction } from '@millrace/protocol';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
+import { root, startTestSystem, temporaryFolder, type TestSystem, until } from './rig.ts';
+
+const main = path.join(root, 'apps/cli/src/main.ts');
+const env = { ...process.env, MILLRACE_REDIS_SERVER: findRedisServer() };
+const irisInputs = '[[5.1,3.5,1.4,0.2]]';
+
+let system: TestSystem;
+beforeAll(async () => { system = await startTestSystem(); });
+afterAll(() => system.stop());
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command to its end. */
+async function millrace(args: readonly string[], input = ''): Promise<Ended> {
+  const { child, said } = launch(args, 'pipe');
+  child.stdin?.end(input);
+  const [code] = await once(child, 'close');
+  return { code, ...said };
+}
+
+function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore'): { child: ChildProcess; said: { out: string; err: string } } {
+  const child = spawn(process.execPath, [main, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
+  const said = { out: '', err: '' };
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => { said.out += text; });
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => { said.err += text; });
+  return { child, said };
+}
+
+interface Up {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly said: { readonly out: string; readonly err: string };
+}
+
+/** Starts `millrace up` on free ports and waits for what it prints at the end of its start. */
+async function up(data: string): Promise<Up> {
+  const { child, said } = launch(['up', '--port', '0', '--data', data]);
+  onTestFinished(() => stop(child));
+  await until(() => {
+    if (child.exitCode !== null) throw new Error(`millrace up ended: ${said.err}`);
+    return said.out.includes('Ctrl-C');
+  }, 'millrace up');
+  return { child, said, url: /http:\/\/[\d.]+:\d+/.exec(said.out)?.[0] as string };
+}
+
+/** Ctrl-C; the exit code. */
+async function stop(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+  const ended = once(child, 'exit');
+  child.kill('SIGINT');
+  await ended;
+  return child.exitCode;
+}
+
+/** The processes below one, and theirs: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/ps.html */
+async function descendants(pid: number): Promise<number[]> {
+  const table = (await output('ps', ['-A', '-o', 'pid=,ppid='])).trim().split('\n').map((line) => line.trim().split(/\s+/).map(Number));
+  const below = (parent: number): number[] => table.filter(([, of]) => of === parent).flatMap(([child = 0]) => [child, ...below(child)]);
+  return below(pid);
+}
+
+function output(file: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(file, args, (error, stdout) => (error ? reject(error) : resolve(stdout)));
+  });
+}
+
+function lives(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+/** Pastes the line into a shell; where there is no curl, sends what it would send. */
+async function paste(line: string): Promise<Prediction> {
+  const hasCurl = await output('curl', ['--version']).then(() => true, () => false);
+  if (hasCurl) return JSON.parse(await output('bash', ['-c', line]));
+  const url = /curl -s (\S+)/.exec(line)?.[1] as string;
+  const headers = [...line.matchAll(/-H '([^:]+): ([^']+)'/g)].map(([, name, value]): [string, string] => [name as string, value as string]);
+  const body = /-d '([^']+)'/.exec(line)?.[1] as string;
+  return await (await fetch(url, { method: 'POST', headers, body })).json() as Prediction;
+}
+
+test('up says where everything is, with a line to paste, and ends on Ctrl-C without a trace', async () => {
+  const { child, said, url } = await up(await temporaryFolder());
+  const pids = await descendants(child.pid as number);
+  expect(pids.length).toBeGreaterThanOrEqual(3);
+  const urls = [...said.out.matchAll(/^ {2}(?:API|Reference|Metrics| +) +(http:\S+)$/gm)].map(([, one]) => one as string);
+  expect(urls).toEqual([`${url}/api/v1`, `${url}/docs`, `${url}/metrics`, expect.stringMatching(/\/metrics$/)]);
+  for (const one of urls.slice(1)) expect((await fetch(one)).status).toBe(200);
+  const line = /^ {2}(curl .+)$/m.exec(said.out)?.[1] as string;
+  expect(await paste(line)).toMatchObject({ status: 'succeeded', error: null });
+
+  expect(await stop(child)).toBe(0);
+  expect(pids.filter(lives)).toEqual([]);
+  expect(said.err).not.toMatch(/ERROR|FATAL/);
+});
+
+test('a second up on the same data is refused in one sentence', async () => {
+  const data = await temporaryFolder();
+  await up(data);
+  const { code, out, err } = await millrace(['up', '--port', '0', '--data', data]);
+  expect([code, out]).toEqual([1, '']);
+  expect(err).toMatch(/^The data folder \S+ is in use by process \d+: [^\n]+\n$/);
+});
+
+test('what was queued before a restart of up is done after it', async () => {
+  const data = await temporaryFolder();
+  const first = await up(data);
+  const digits = Array.from({ length: 8 }, () => Array.from({ length: 64 }, () => 8));
+  const response = await fetch(`${first.url}/api/v1/predictions:batch`, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ requests: Array.from({ length: 200 }, () => ({ model: 'digits-deep', inputs: digits })) }),
+  });
+  const { results } = await response.json() as { results: { prediction: Prediction }[] };
+  expect(await stop(first.child)).toBe(0);
+
+  const second = await up(data);
+  const ends = await Promise.all(results.map(async ({ prediction }) => await (await fetch(`${second.url}/api/v1/predictions/${prediction.id}?wait=60`)).json() as Prediction));
+  expect(ends).toHaveLength(200);
+  expect(new Set(ends.map(({ status }) => status))).toEqual(new Set(['succeeded']));
+});
+
+test('predict prints the result, of inputs as an argument or from standard input', async () => {
+  const { code, out } = await millrace(['predict', 'iris', irisInputs, '--url', system.url]);
+  expect(code).toBe(0);
+  expect(JSON.parse(out)).toMatchObject({ status: 'succeeded', labels: ['setosa'], outputs: { label: [0] } });
+  const piped = await millrace(['predict', 'iris@champion', '--json', '--url', system.url], irisInputs);
+  expect(piped.code).toBe(0);
+  expect(JSON.parse(piped.out)).toMatchObject({ object: 'prediction', version: 1, labels: ['setosa'] });
+});
+
+test.each([
+  ['inputs of a wrong shape', ['iris', '[[1,2]]'], /^The prediction does not fit[^\n]*\n {2}#\/inputs: /],
+  ['inputs of a wrong type', ['iris', '[[1,2,"x",4]]'], /\n {2}#\/inputs\/0\/2: /],
+  ['an unknown model', ['nope', '[[1]]'], /no model "nope"[^\n]*\n {2}#\/model: /],
+  ['inputs that are no JSON', ['iris', '[[1,2'], /JSON/],
+  ['a file that is not there', ['iris', '--file', 'no-such-file.json'], /no-such-file\.json/],
+])('predict with %s exits with 1 and says where the fault is', async (_name, args, says) => {
+  const { code, out, err } = await millrace(['predict', ...args, '--url', system.url]);
+  expect([code, out]).toEqual([1, '']);
+  expect(err).toMatch(says);
+  expect(err).not.toMatch(/^ +at /m);
+});
+
+test('an API that cannot be reached exits with 3', async () => {
+  for (const args of [['predict', 'iris', irisInputs], ['models']]) {
+    const { code, out, err } = await millrace([...args, '--url', 'http://127.0.0.1:9']);
+    expect([code, out]).toEqual([3, '']);
+    expect(err).toMatch(/^http:\/\/127\.0\.0\.1:9 cannot be reached: [^\n]+\n$/);
+  }
+});
+
+test.each([['nonsense'], ['predict'], ['up', '--port', 'eighty'], ['up', '--port', '70000'], ['models', '--surprise']])('wrong usage exits with 2: %s %s %s', async (...args) => {
+  const { code, out, err } = await millrace(args);
+  expect([code, out]).toEqual([2, '']);
+  expect(err).toMatch(/^error: /);
+});
+
+test('models are listed with versions, aliases and signatures', async () => {
+  const { code, out } = await millrace(['models', '--url', system.url]);
+  expect(code).toBe(0);
+  expect(out).toMatch(/^iris@1 +@champion +features float32\[batch, ?4\] -> label int64\[batch\], probabilities float32\[batch, ?3\]$/m);
+  expect(out).toMatch(/^no-batch@1 +x float32\[3, ?2\], y float32/m);
+});
+
+test('demo classifies the digits and leaves nothing behind', async () => {
+  const { code, out } = await millrace(['demo']);
+  expect(code).toBe(0);
+  expect(Number(/accuracy +([\d.]+) %/.exec(out)?.[1])).toBeGreaterThan(97);
+  expect(out).toContain('Stopped.');
+  const url = /Up at (\S+)\./.exec(out)?.[1] as string;
+  await expect(fetch(url)).rejects.toThrow('fetch failed');
+});
