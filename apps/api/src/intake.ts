@@ -1,10 +1,10 @@
 // From a request's body to a prediction that is safe in Redis.
-import { Coalescer, type Sending } from '@millrace/batching';
+import { Coalescer } from '@millrace/batching';
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import type { Histogram } from '@millrace/process';
 import {
   below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
-  MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, sizeBytes, toWireAll,
+  MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, sizeBytes, type Tensor, type Tensors, toWireAll,
 } from '@millrace/protocol';
 import type { Payload, Producer } from '@millrace/queue';
 import type { Waiters, Wake } from './waiters.ts';
@@ -17,8 +17,14 @@ export interface CheckedPrediction {
   readonly bytes: number;
 }
 
-interface Queued extends CheckedPrediction {
+/** What may travel together: one tenant's predictions for one version. One object for each, so that it can be a key. */
+interface Destination {
   readonly tenant: string;
+  readonly version: ModelVersion;
+}
+
+interface Queued {
+  readonly checked: CheckedPrediction;
   /** Told before the bundle is sent, so that no wake-up comes too early. */
   readonly wake: Wake | undefined;
 }
@@ -43,12 +49,13 @@ export interface IntakeOptions {
 
 export class Intake {
   readonly #options: IntakeOptions;
-  readonly #coalescer: Coalescer<Queued>;
+  readonly #coalescer: Coalescer<Destination, Queued>;
+  readonly #destinations = new WeakMap<ModelVersion, Map<string, Destination>>();
 
   constructor(options: IntakeOptions) {
     this.#options = options;
     this.#coalescer = new Coalescer({
-      send: (_key, items) => this.#send(items),
+      send: (destination, items) => this.#send(destination, items),
       limits: { ...bundleLimits, predictions: options.bundlePredictions },
       sendsInFlight: options.addsInFlight,
       maxWaiting: options.maxWaiting,
@@ -70,7 +77,7 @@ export class Intake {
       throw new MillraceError('payload-too-large', `A prediction may hold ${maxRows} rows, this one has ${checked.rows}; send it in parts`);
     }
 
-    const bytes = Object.values(checked.inputs).reduce((sum, tensor) => sum + sizeBytes(tensor), 0);
+    const bytes = totalBytes(checked.inputs);
     const detached = bytes > inlinePayloadBytes ? detachPayload(checked.inputs) : undefined;
     const acceptedAt = Date.now();
     const bundled: BundledPrediction = {
@@ -102,7 +109,8 @@ export class Intake {
         wake(id, undefined);
       };
       if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
-      this.#queue({ ...checked, tenant, wake: waitMs > 0 ? wake : undefined }, {
+      const { bytes, bundled: { rows }, version } = checked;
+      this.#coalescer.submit(this.#destination(tenant, version), { checked, wake: waitMs > 0 ? wake : undefined }, { bytes, rows }, {
         placed: ({ bundleId, index }) => {
           id = predictionId(bundleId, index);
           if (timer === undefined) giveUp();
@@ -115,18 +123,20 @@ export class Intake {
     });
   }
 
-  #queue(queued: Queued, sending: Sending): void {
-    const { tenant, bytes, bundled: { rows }, version: { id: { name, version, digest }, manifest: { pool } } } = queued;
-    this.#coalescer.submit(`${tenant} ${pool} ${name}@${version} ${digest}`, queued, { bytes, rows }, sending);
+  #destination(tenant: string, version: ModelVersion): Destination {
+    let ofVersion = this.#destinations.get(version);
+    if (!ofVersion) this.#destinations.set(version, ofVersion = new Map());
+    let destination = ofVersion.get(tenant);
+    if (!destination) ofVersion.set(tenant, destination = { tenant, version });
+    return destination;
   }
 
-  async #send(items: readonly Queued[]): Promise<string> {
+  async #send({ tenant, version }: Destination, items: readonly Queued[]): Promise<string> {
     const { producer, waiters, bundleSize } = this.#options;
-    const { tenant, version } = items[0] as Queued;
     const { pool } = version.manifest;
     const bundleId = newBundleId(pool);
     const payloads: Payload[] = [];
-    const predictions = items.map(({ bundled, payload, wake }, index) => {
+    const predictions = items.map(({ checked: { bundled, payload }, wake }, index) => {
       if (wake) waiters.expect(predictionId(bundleId, index), tenant, wake);
       if (!payload) return bundled;
       payloads.push({ index, bytes: payload });
@@ -154,6 +164,12 @@ export class Intake {
       throw new MillraceError(error.code, error.message, { faults: faults.faults });
     }
   }
+}
+
+function totalBytes(tensors: Tensors): number {
+  let sum = 0;
+  for (const name in tensors) sum += sizeBytes(tensors[name] as Tensor);
+  return sum;
 }
 
 function checkWantedOutputs(version: ModelVersion, wanted: readonly string[] | undefined, pointer: string, faults: FaultList): void {

@@ -5,7 +5,7 @@ import { Coalescer, type Placement } from './coalescer.ts';
 function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number } = {}) {
   const sends: { key: string; items: readonly number[]; end: (error?: Error) => void }[] = [];
   let arrived = () => {};
-  const coalescer = new Coalescer<number>({
+  const coalescer = new Coalescer<string, number>({
     limits: { predictions: options.predictions ?? 4, bytes: options.bytes ?? 1000, rows: 100 },
     sendsInFlight: 2,
     maxWaiting: options.maxWaiting ?? 100,

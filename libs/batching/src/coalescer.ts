@@ -11,9 +11,9 @@ export interface BundleLimits extends Weight {
   readonly predictions: number;
 }
 
-export interface CoalescerOptions<Item> {
+export interface CoalescerOptions<Key, Item> {
   /** Sends one bundle; resolves to its id once it is safe, rejects where it is not known to be. */
-  readonly send: (key: string, items: readonly Item[]) => Promise<string>;
+  readonly send: (key: Key, items: readonly Item[]) => Promise<string>;
   readonly limits: BundleLimits;
   /** Sends of one key that may be under way at once. */
   readonly sendsInFlight: number;
@@ -45,12 +45,13 @@ interface KeyState<Item> {
   pumpScheduled: boolean;
 }
 
-export class Coalescer<Item> {
-  readonly #options: CoalescerOptions<Item>;
-  readonly #keys = new Map<string, KeyState<Item>>();
+/** Keys are told apart as a Map does: objects by identity. */
+export class Coalescer<Key, Item> {
+  readonly #options: CoalescerOptions<Key, Item>;
+  readonly #keys = new Map<Key, KeyState<Item>>();
   #waiting = 0;
 
-  constructor(options: CoalescerOptions<Item>) {
+  constructor(options: CoalescerOptions<Key, Item>) {
     this.#options = options;
   }
 
@@ -59,7 +60,7 @@ export class Coalescer<Item> {
   }
 
   /** Puts the item into the next bundle of its key. Fails it with `overloaded`, or with the send's error. */
-  submit(key: string, item: Item, { bytes, rows }: Weight, sending: Sending): void {
+  submit(key: Key, item: Item, { bytes, rows }: Weight, sending: Sending): void {
     if (this.#waiting >= this.#options.maxWaiting) {
       const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
       sending.failed(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
@@ -71,14 +72,14 @@ export class Coalescer<Item> {
     this.#schedule(key, state);
   }
 
-  #stateOf(key: string): KeyState<Item> {
+  #stateOf(key: Key): KeyState<Item> {
     let state = this.#keys.get(key);
     if (!state) this.#keys.set(key, state = { waiting: [], inFlight: 0, pumpScheduled: false });
     return state;
   }
 
   /** On the next turn of the event loop, so that requests which arrived in this one go together. */
-  #schedule(key: string, state: KeyState<Item>): void {
+  #schedule(key: Key, state: KeyState<Item>): void {
     if (state.pumpScheduled || state.inFlight >= this.#options.sendsInFlight) return;
     state.pumpScheduled = true;
     setImmediate(() => {
@@ -87,7 +88,7 @@ export class Coalescer<Item> {
     });
   }
 
-  #pump(key: string, state: KeyState<Item>): void {
+  #pump(key: Key, state: KeyState<Item>): void {
     while (state.waiting.length > 0 && state.inFlight < this.#options.sendsInFlight) {
       const entries = state.waiting.splice(0, this.#countThatFits(state.waiting));
       this.#waiting -= entries.length;
@@ -97,7 +98,7 @@ export class Coalescer<Item> {
     if (state.waiting.length === 0 && state.inFlight === 0) this.#keys.delete(key);
   }
 
-  async #send(key: string, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
+  async #send(key: Key, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
     try {
       const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
       for (const [index, { sending }] of entries.entries()) sending.placed({ bundleId, index });

@@ -113,7 +113,7 @@ function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcom
   const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor, length: rowLength(tensor) }));
   let from = 0;
   return items.map(({ rows }): ItemOutcome => {
-    const own = Object.create(null) as Record<string, Tensor>;
+    const own: Record<string, Tensor> = {};
     for (const { name, tensor, length } of outputs) {
       own[name] = items.length === 1 ? tensor : rowsOf(tensor, length, from, from + rows);
     }

@@ -1,4 +1,5 @@
 // The public unit of work: its states and its address.
+import { randomFillSync } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 
 export const outcomes = ['succeeded', 'failed', 'canceled', 'expired'] as const;
@@ -30,7 +31,20 @@ export interface Address {
 
 /** A new bundle's id: its pool and a UUIDv7 (RFC 9562), time-ordered and with 74 random bits. */
 export function newBundleId(pool: string): string {
-  return `${pool}-${uuidv7().replaceAll('-', '')}`;
+  return `${pool}-${uuidv7({ random: freshRandom() }).replaceAll('-', '')}`;
+}
+
+const randomPool = new Uint8Array(4096);
+let randomUsed = randomPool.length;
+
+/** 16 random bytes. The operating system is asked for many at a time: one call costs more than the rest of an id. */
+function freshRandom(): Uint8Array {
+  if (randomUsed === randomPool.length) {
+    randomFillSync(randomPool);
+    randomUsed = 0;
+  }
+  randomUsed += 16;
+  return randomPool.subarray(randomUsed - 16, randomUsed);
 }
 
 export function predictionId(bundleId: string, index: number): string {

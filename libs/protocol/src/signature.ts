@@ -53,7 +53,7 @@ export function readInputs({ signature, batched }: { readonly signature: Signatu
   const before = faults.faults.length;
   const [first, second] = signature.inputs;
   const symbols = new Map<string, number>();
-  const inputs = Object.create(null) as Record<string, Tensor>;
+  const inputs: Record<string, Tensor> = {};
   const read = (spec: TensorSpec, one: unknown, at: string): void => {
     const tensor = readInput(spec, one, at, symbols, faults);
     if (tensor) inputs[spec.name] = tensor;
@@ -118,10 +118,14 @@ function checkShape(spec: TensorSpec, shape: readonly number[], pointer: string,
 }
 
 function commonRows(inputs: Tensors, pointer: string, faults: FaultList): number {
-  const [rows = 1, ...others] = new Set(Object.values(inputs).map(({ shape }) => shape[0] as number));
-  if (others.length > 0) faults.add(pointer, `expected as many rows in every input, got ${[rows, ...others].join(' and ')}`);
-  else if (rows === 0) faults.add(pointer, 'expected at least one row, got none');
-  return rows;
+  let rows: number | undefined;
+  for (const name in inputs) {
+    const own = (inputs[name] as Tensor).shape[0] as number;
+    rows ??= own;
+    if (own !== rows) faults.add(below(pointer, name), `expected as many rows in every input, got ${rows} and ${own}`);
+  }
+  if (rows === 0) faults.add(pointer, 'expected at least one row, got none');
+  return rows ?? 1;
 }
 
 function expectation({ dtype, shape }: TensorSpec): string {

@@ -115,13 +115,13 @@ function numeric(dtype: Dtype): NumericDtype {
   return dtype;
 }
 
-/** Maps a record of named tensors; names come from a model's signature, so they are own keys of an object without a prototype. */
+/** Maps a record of named tensors. Names come from a model's signature, where `__proto__` is refused. */
 export function mapTensors<From, To>(
   tensors: Readonly<Record<string, From>>,
   change: (tensor: From, name: string) => To,
 ): Record<string, To> {
-  const mapped = Object.create(null) as Record<string, To>;
-  for (const name of Object.keys(tensors)) mapped[name] = change(tensors[name] as From, name);
+  const mapped: Record<string, To> = {};
+  for (const name in tensors) mapped[name] = change(tensors[name] as From, name);
   return mapped;
 }
 
