@@ -31,6 +31,10 @@ async function millrace(args: readonly string[], input = ''): Promise<Ended> {
 
 function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore'): { child: ChildProcess; said: { out: string; err: string } } {
   const child = spawn(process.execPath, [main, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
+  onTestFinished(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    for (const pid of [child.pid as number, ...await descendants(child.pid as number)]) if (lives(pid)) process.kill(pid, 'SIGKILL');
+  });
   const said = { out: '', err: '' };
   child.stdout?.setEncoding('utf8').on('data', (text: string) => { said.out += text; });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => { said.err += text; });
@@ -46,7 +50,6 @@ interface Up {
 /** Starts `millrace up` on free ports and waits for what it prints at the end of its start. */
 async function up(data: string): Promise<Up> {
   const { child, said } = launch(['up', '--port', '0', '--data', data]);
-  onTestFinished(() => stop(child));
   await until(() => {
     if (child.exitCode !== null) throw new Error(`millrace up ended: ${said.err}`);
     return said.out.includes('Ctrl-C');
@@ -117,6 +120,16 @@ test('a second up on the same data is refused in one sentence', async () => {
   expect(err).toMatch(/^The data folder \S+ is in use by process \d+: [^\n]+\n$/);
 });
 
+test.each([
+  ['a port that is taken', () => ['--port', new URL(system.url).port], /address already in use/],
+  ['no models', () => ['--port', '0', '--models', '/nowhere'], /there is no such folder/],
+  ['a port that is none', () => ['--port', '70000'], /MILLRACE_PORT: expected/],
+])('up with %s says so and ends', async (_name, args, says) => {
+  const { code, out, err } = await Promise.race([millrace(['up', '--data', await temporaryFolder(), ...args()]), until(() => false, 'the end', 20)]);
+  expect([code, out]).toEqual([1, '']);
+  expect(err.trim().split('\n').at(-1)).toMatch(says);
+});
+
 test('what was queued before a restart of up is done after it', async () => {
   const data = await temporaryFolder();
   const first = await up(data);
@@ -163,7 +176,7 @@ test('an API that cannot be reached exits with 3', async () => {
   }
 });
 
-test.each([['nonsense'], ['predict'], ['up', '--port', 'eighty'], ['up', '--port', '70000'], ['models', '--surprise']])('wrong usage exits with 2: %s %s %s', async (...args) => {
+test.each([['nonsense'], ['predict'], ['up', '--port', 'eighty'], ['models', '--surprise']])('wrong usage exits with 2: %s %s %s', async (...args) => {
   const { code, out, err } = await millrace(args);
   expect([code, out]).toEqual([2, '']);
   expect(err).toMatch(/^error: /);

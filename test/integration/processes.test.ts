@@ -1,8 +1,7 @@
 // What is accepted is done, whichever process stops, dies or hangs meanwhile.
-import { once } from 'node:events';
 import type { Prediction } from '@millrace/protocol';
 import { expect, onTestFinished, test } from 'vitest';
-import { freePort, predict, send, startTestSystem, startWorker, type TestOptions, type TestSystem, until } from './rig.ts';
+import { bundledModels, freePort, predict, send, startApp, startTestSystem, startWorker, type TestOptions, type TestSystem, until } from './rig.ts';
 
 const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 const digit = Array.from({ length: 64 }, (_, index) => index % 17);
@@ -49,11 +48,10 @@ async function answers(system: TestSystem, where: string, status = 200): Promise
 
 test('a worker that is told to stop ends cleanly and hands back what it has not done', async () => {
   const system = await started();
-  const { child, url, logs } = await startWorker(system);
+  const { child, url, logs, ended } = await startWorker(system);
   const ids = await enqueue(system, 300);
   await until(async () => await claimedRows(url) > 0, 'a claim');
   const stoppedAt = Date.now();
-  const ended = once(child, 'exit');
   child.kill('SIGTERM');
   expect(await ended).toEqual([0, null]);
   expect(messages(logs)).toEqual(expect.arrayContaining(['stopping', 'stopped']));
@@ -141,4 +139,28 @@ test('a client that leaves while it waits does no harm', async () => {
   expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
   await until(async () => /millrace_queue_depth\{queue="default\/online",service="api"\} 0/.test((await send(system, 'GET', '/metrics')).body as string), 'everything is done');
   expect(system.logs.filter(({ level }) => level !== 'info')).toEqual([]);
+});
+
+test.each([
+  ['an API without its models', 'api', { MILLRACE_MODELS: '/nowhere', MILLRACE_PORT: '0' }, 1, /there is no such folder/],
+  ['a worker without its models', 'worker', { MILLRACE_MODELS: '/nowhere', MILLRACE_METRICS_PORT: '0' }, 1, /there is no such folder/],
+  ['settings that cannot be', 'worker', { MILLRACE_POOL: 'A', MILLRACE_METRICS_PORT: 'x' }, 2, /MILLRACE_POOL: [^]*MILLRACE_METRICS_PORT: /],
+] as const)('%s: the process says so and ends', async (_name, app, env, code, reason) => {
+  const { ended, logs } = startApp(app, env);
+  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([code, null]);
+  expect(logs.map(({ msg, err }) => `${String(msg)} ${JSON.stringify(err)}`).join('\n')).toMatch(reason);
+});
+
+test('an API whose port is taken says so and ends', async () => {
+  const { redisUrl, models, url } = await started();
+  const { ended, logs } = startApp('api', { REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_PORT: new URL(url).port });
+  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([1, null]);
+  expect(JSON.stringify(logs)).toContain('EADDRINUSE');
+});
+
+test.each(['api', 'worker'] as const)('the %s ends when it is told to while it still waits for Redis', async (app) => {
+  const { child, ended, logs } = startApp(app, { REDIS_URL: `redis://127.0.0.1:${await freePort()}`, MILLRACE_MODELS: bundledModels, MILLRACE_PORT: '0', MILLRACE_METRICS_PORT: '0' });
+  await until(() => logs.some(({ msg }) => msg === 'Redis connection failed'), 'the first try');
+  child.kill('SIGTERM');
+  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([0, null]);
 });

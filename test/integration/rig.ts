@@ -1,5 +1,6 @@
 // The real processes over a real Redis, for tests: started once a file, ended with it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -50,22 +51,29 @@ export async function startTestSystem({ privateRedis = false, ...options }: Test
   return { ...system, models, logs, stop };
 }
 
-export interface TestWorker {
+export interface TestProcess {
   readonly child: ChildProcess;
-  readonly url: string;
   readonly logs: Record<string, unknown>[];
+  /** Exit code and signal. */
+  readonly ended: Promise<[number | null, NodeJS.Signals | null]>;
 }
 
-/** Starts a worker beside those of the system, one that nobody restarts; it is killed when the test has ended. */
-export async function startWorker({ redisUrl, models }: TestSystem, env: Record<string, string> = {}): Promise<TestWorker> {
-  const child = spawn(process.execPath, [path.join(root, 'apps/worker/src/main.ts')], {
-    env: { ...process.env, REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_METRICS_PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'inherit'],
-  });
+/** Starts an app that nobody restarts; it is killed when the test has ended. Lines that are no JSON are logged as `msg`. */
+export function startApp(app: 'api' | 'worker', env: Record<string, string>): TestProcess {
+  const child = spawn(process.execPath, [path.join(root, 'apps', app, 'src/main.ts')], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   onTestFinished(() => { child.kill('SIGKILL'); });
   const logs: Record<string, unknown>[] = [];
-  createInterface({ input: child.stdout }).on('line', (line) => { logs.push(JSON.parse(line)); });
-  const ready = await until(() => logs.find(({ msg }) => msg === 'worker is ready'), 'the worker');
-  return { child, url: `http://127.0.0.1:${String(ready['metricsPort'])}`, logs };
+  for (const input of [child.stdout, child.stderr]) {
+    createInterface({ input }).on('line', (line) => { logs.push(line.startsWith('{') ? JSON.parse(line) : { msg: line }); });
+  }
+  return { child, logs, ended: once(child, 'close') as TestProcess['ended'] };
+}
+
+/** Starts a worker beside those of the system, and waits until it claims. */
+export async function startWorker({ redisUrl, models }: TestSystem, env: Record<string, string> = {}): Promise<TestProcess & { readonly url: string }> {
+  const worker = startApp('worker', { REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_METRICS_PORT: '0', ...env });
+  const ready = await until(() => worker.logs.find(({ msg }) => msg === 'worker is ready'), 'the worker');
+  return { ...worker, url: `http://127.0.0.1:${String(ready['metricsPort'])}` };
 }
 
 /** A folder that is removed when the test that asks for it has ended, or with `afterAll` when its file has. */

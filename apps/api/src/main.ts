@@ -18,7 +18,10 @@ const { redisUrl, retentionSeconds } = config;
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 
 const repository = new ModelRepository(config.models, {
-  onChange: (change) => log.info({ added: change.added.map(({ id }) => `${id.name}@${id.version}`), removed: change.removed.map(({ id }) => `${id.name}@${id.version}`), refused: change.refused }, 'models changed'),
+  onChange: ({ added, removed, refused, realiased }) => log.info({
+    added: added.map(({ id }) => `${id.name}@${id.version}`), removed: removed.map(({ id }) => `${id.name}@${id.version}`),
+    refused, aliases: Object.fromEntries(realiased.map(({ name, manifest: { aliases } }) => [name, aliases])),
+  }, 'models changed'),
 });
 await repository.scan();
 const scanning = new AbortController();
@@ -48,6 +51,6 @@ const server = await createServer({
 });
 for (const pool of pools()) await waiters.listenTo(pool);
 const url = await server.listen({ host: config.host, port: config.port });
-life.own('http', () => server.close());
+// Requests that wait are answered with what there is, else they would hold the server open.
+life.own('http', () => Promise.all([server.close(), waiters.release()]));
 log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');
-await life.untilStopped();

@@ -14,19 +14,22 @@ export interface ApiMetrics {
 /** Registers the API's metrics. `pools` are those whose depth is read at each scrape. */
 export function createApiMetrics(registry: Registry, redis: Redis, pools: () => Iterable<string>): ApiMetrics {
   const registers = [registry];
-  const oldest = new Gauge({ name: 'millrace_queue_oldest_age_seconds', help: 'Age of the oldest waiting bundle', labelNames: ['queue'], registers });
+  // Before the age, so that a scrape reads both at once. Without Redis there is nothing to say, but the rest is served.
   new Gauge({
     name: 'millrace_queue_depth', help: 'Rows accepted and not settled', labelNames: ['queue'], registers,
     async collect() {
+      this.reset();
+      oldest.reset();
       for (const pool of pools()) {
-        const depths = await readDepth(redis, pool);
-        for (const lane of lanes) {
-          this.set({ queue: `${pool}/${lane}` }, depths[lane].rows);
-          oldest.set({ queue: `${pool}/${lane}` }, depths[lane].oldestSeconds);
+        const depths = await readDepth(redis, pool).catch(() => undefined);
+        for (const lane of depths ? lanes : []) {
+          this.set({ queue: `${pool}/${lane}` }, depths?.[lane].rows ?? 0);
+          oldest.set({ queue: `${pool}/${lane}` }, depths?.[lane].oldestSeconds ?? 0);
         }
       }
     },
   });
+  const oldest = new Gauge({ name: 'millrace_queue_oldest_age_seconds', help: 'Age of the oldest waiting bundle', labelNames: ['queue'], registers });
   return {
     rejected: new Counter({ name: 'millrace_rejected_total', help: 'Requests and batch items refused, by problem type', labelNames: ['reason'], registers }),
     bundleSize: new Histogram({ name: 'millrace_bundle_size', help: 'Predictions of one bundle', buckets: [...buckets.rows], registers }),

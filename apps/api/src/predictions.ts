@@ -27,6 +27,15 @@ export class Predictions {
     return this.find(id, tenant);
   }
 
+  /** Its state now, or the one known before where Redis cannot tell: it was accepted, so this must not fail. */
+  async now(id: string, tenant: string, before: Pending): Promise<ResultRecord | Pending> {
+    try {
+      return (await this.find(id, tenant)).known;
+    } catch {
+      return before;
+    }
+  }
+
   /** Settles it as canceled. Throws `not-cancelable` where another outcome came first. */
   async cancel(id: string, tenant: string): Promise<ResultRecord> {
     const { address, found } = await this.#lookup(id, tenant);

@@ -1,4 +1,5 @@
 // The HTTP server: parser, schemas, problem documents, documentation and routes.
+import { randomBytes } from 'node:crypto';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { Checks, Logger, Registry } from '@millrace/process';
@@ -29,6 +30,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     loggerInstance,
     // A line a request would cost more than the request; failures are logged where they are handled.
     logController: new LogController({ disableRequestLogging: true }),
+    genReqId: requestIds(),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
     forceCloseConnections: 'idle',
@@ -54,6 +56,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   }, { prefix: '/api/v1' });
   await app.ready();
   return app;
+}
+
+/** Unique over restarts and nodes, and cheap. */
+function requestIds(): () => string {
+  const prefix = randomBytes(6).toString('hex');
+  let count = 0;
+  return () => `${prefix}-${++count}`;
 }
 
 async function document(app: FastifyInstance, version: string): Promise<void> {

@@ -47,9 +47,13 @@ export class Waiters {
   }
 
   /** Ends every wait as if its time were over. */
+  release(): void {
+    for (const [id, waiters] of this.#waiting) for (const { wake } of waiters) wake(id, undefined);
+    this.#waiting.clear();
+  }
+
   async stop(): Promise<void> {
     clearInterval(this.#sweeper);
-    for (const [id, waiters] of this.#waiting) for (const { wake } of waiters) wake(id, undefined);
     for (const reader of this.#readers.values()) await (await reader).stop();
   }
 
@@ -62,7 +66,12 @@ export class Waiters {
   async listenTo(pool: string): Promise<void> {
     let reader = this.#readers.get(pool);
     if (!reader) this.#readers.set(pool, reader = this.#startReader(pool));
-    await reader;
+    try {
+      await reader;
+    } catch (error) {
+      this.#readers.delete(pool);
+      throw error;
+    }
     this.#listening.add(pool);
   }
 
@@ -104,15 +113,20 @@ export class Waiters {
 
   async #startReader(pool: string): Promise<ReplyReader> {
     const { redis, redisUrl, node, onError } = this.#options;
+    const blocking = connect(redisUrl, 'blocking', onError);
     const reader = new ReplyReader({
-      redis, pool, node, onError,
-      blocking: connect(redisUrl, 'blocking', onError),
+      redis, pool, node, onError, blocking,
       onReply: (id, reply) => {
         if (reply === '') this.#lookUp(id).catch(onError);
         else this.#wake(id, reply);
       },
     });
-    await reader.start();
+    try {
+      await reader.start();
+    } catch (error) {
+      blocking.disconnect();
+      throw error;
+    }
     return reader;
   }
 

@@ -46,6 +46,7 @@ export class HeldBundle {
   readonly #progress = new Map<number, Progress>();
   /** Pieces that stand in running micro-batches. */
   running = 0;
+  #unsettled = 0;
 
   constructor(claim: Claim) {
     this.claim = claim;
@@ -57,14 +58,14 @@ export class HeldBundle {
   }
 
   get rowsLeft(): number {
-    return this.#unsettled.reduce((rows, { prediction }) => rows + prediction.rows, 0);
+    return this.#left().reduce((rows, { prediction }) => rows + prediction.rows, 0);
   }
 
   get unsettledIds(): string[] {
-    return this.#unsettled.map(({ index }) => predictionId(this.claim.bundleId, index));
+    return this.#left().map(({ index }) => predictionId(this.claim.bundleId, index));
   }
 
-  get #unsettled(): Progress[] {
+  #left(): Progress[] {
     return [...this.#progress.values()].filter(({ state }) => state !== 'settled');
   }
 
@@ -73,6 +74,7 @@ export class HeldBundle {
     const prediction = this.claim.bundle.predictions[index] as BundledPrediction;
     const progress: Progress = { index, prediction, state: 'open', outputs: [], piecesLeft: 0, startedAt: undefined, inferenceMs: 0, batchRows: 0 };
     this.#progress.set(index, progress);
+    this.#unsettled++;
     return progress;
   }
 
@@ -110,12 +112,14 @@ export class HeldBundle {
 
   markSettled(index: number): void {
     const progress = this.#progress.get(index);
-    if (progress) progress.state = 'settled';
+    if (!progress || progress.state === 'settled') return;
+    progress.state = 'settled';
+    this.#unsettled--;
     this.endIfSettled();
   }
 
   endIfSettled(): void {
-    if (this.#unsettled.length === 0) this.#ended.resolve();
+    if (this.#unsettled === 0) this.#ended.resolve();
   }
 
   giveUp(error: Error): void {
@@ -130,7 +134,7 @@ export class HeldBundle {
       outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(),
       ...(startedAt !== undefined && {
         startedAt,
-        timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs, batchRows },
+        timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs: toMicroseconds(inferenceMs), batchRows },
       }),
       ...(echo && { echo }),
       ...result,
@@ -138,4 +142,9 @@ export class HeldBundle {
     if (!replyTo) return { index, record };
     return { index, record, reply: JSON.stringify(presentPrediction(predictionId(bundleId, index), record, { tensors })) };
   }
+}
+
+/** More digits would say nothing and cost time to write. */
+function toMicroseconds(ms: number): number {
+  return Math.round(1000 * ms) / 1000;
 }

@@ -69,4 +69,3 @@ life.own('consumers', async () => {
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);
 log.info({ redis: printableUrl(redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
-await life.untilStopped();

@@ -45,6 +45,12 @@ test('is held back to fill up, no longer than the delay, and not when full', () 
   expect(next(201)).toEqual(['b', 'c']);
 });
 
+test('is not held back past a deadline', () => {
+  const { add, next } = batcher();
+  add('m', item('a', { arrivedAt: 100, deadlineAt: 105 }), 2, 10);
+  expect(next(101)).toEqual(['a']);
+});
+
 test('a busy thread is offered full micro-batches only', () => {
   const { add, next } = batcher();
   add('m', item('a', { rows: 3 }));

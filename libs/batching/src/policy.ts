@@ -15,9 +15,10 @@ export function isFull({ rows, maxRows }: Candidate): boolean {
   return rows >= maxRows;
 }
 
-/** Milliseconds that the group is still to be held back to fill up; 0 where it may run now. */
+/** Milliseconds that the group is still to be held back to fill up; 0 where it may run now, or has a deadline within the delay. */
 export function holdMs(candidate: Candidate, now: number): number {
-  return isFull(candidate) ? 0 : Math.max(0, candidate.oldestAt + candidate.maxDelayMs - now);
+  const until = candidate.oldestAt + candidate.maxDelayMs;
+  return isFull(candidate) || candidate.earliestDeadlineAt <= until ? 0 : Math.max(0, until - now);
 }
 
 /** Negative where `a` goes first: online before bulk, then the earliest deadline, then the oldest. */

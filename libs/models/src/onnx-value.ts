@@ -99,6 +99,8 @@ async function readDim(reader: ProtobufReader, message: Range): Promise<Dim> {
 /** Throws ModelRefused where the value is not a tensor of known rank and of a dtype of the protocol. */
 export function specOf({ name, kind, elementType, shape }: ValueInfo, role: 'input' | 'output'): TensorSpec {
   if (name === '') throw new ModelRefused(`an ${role} has no name`);
+  // Tensors are kept as members of plain objects.
+  if (name === '__proto__') throw new ModelRefused(`an ${role} is named __proto__`);
   const subject = `${role} "${name}"`;
   if (kind === 'a sequence of maps') {
     throw new ModelRefused(

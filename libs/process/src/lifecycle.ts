@@ -11,9 +11,7 @@ export class Lifecycle {
   readonly #log: Logger;
   readonly #graceMs: number;
   readonly #owned: Owned[] = [];
-  #stopping = false;
-  #begin!: (exitCode: number) => void;
-  readonly #begun = new Promise<number>((resolve) => { this.#begin = resolve; });
+  #ending = false;
 
   constructor(log: Logger, graceMs: number) {
     this.#log = log;
@@ -30,19 +28,27 @@ export class Lifecycle {
     this.#owned.push({ name, stop });
   }
 
-  /** Something broke that nothing here can mend: stops the process with exit code 1. */
+  /** Something broke that nothing here can mend, also while starting: stops what has been started and exits with 1. */
   fail(error: unknown): void {
     this.#log.fatal({ err: error }, 'process failed');
-    this.#begin(1);
+    if (!this.#ending) void this.#end(1);
   }
 
-  /** Waits for the end, stops every part in reverse and exits. What does not stop within the grace period is left. */
-  async untilStopped(): Promise<never> {
-    const exitCode = await this.#begun;
-    this.#stopping = true;
-    const timer = setTimeout(() => {
+  #onSignal(reason: string): void {
+    if (this.#ending) {
+      this.#log.warn({ reason }, 'second signal, exiting at once');
+      exitNow();
+    }
+    this.#log.info({ reason }, 'stopping');
+    void this.#end(0);
+  }
+
+  /** Stops every part in reverse and exits. What does not stop within the grace period is left. */
+  async #end(exitCode: number): Promise<void> {
+    this.#ending = true;
+    setTimeout(() => {
       this.#log.error({ graceMs: this.#graceMs }, 'grace period is over, exiting');
-      process.exit(1);
+      exitNow();
     }, this.#graceMs);
     for (const { name, stop } of this.#owned.toReversed()) {
       try {
@@ -51,17 +57,13 @@ export class Lifecycle {
         this.#log.error({ err: error, part: name }, 'part did not stop cleanly');
       }
     }
-    clearTimeout(timer);
     this.#log.info('stopped');
     process.exit(exitCode);
   }
+}
 
-  #onSignal(reason: string): void {
-    if (this.#stopping) {
-      this.#log.warn({ reason }, 'second signal, exiting at once');
-      process.exit(1);
-    }
-    this.#log.info({ reason }, 'stopping');
-    this.#begin(0);
-  }
+/** ONNX Runtime aborts a process that exits while a session runs, with a core dump; SIGKILL does not ask it. */
+function exitNow(): never {
+  process.kill(process.pid, 'SIGKILL');
+  return process.exit(1);
 }

@@ -1,6 +1,6 @@
 // Prometheus metrics. Names are part of the public interface (docs/04-metrics.md).
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 
 export { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
@@ -23,9 +23,13 @@ export function createRegistry(service: string, version: string): Registry {
     name: 'process_resident_memory_bytes', help: 'Resident memory', registers: [registry],
     collect() { this.set(process.memoryUsage.rss()); },
   });
-  new Gauge({
+  new Counter({
     name: 'process_cpu_seconds_total', help: 'User and system CPU time', registers: [registry],
-    collect() { const { user, system } = process.cpuUsage(); this.set((user + system) / 1e6); },
+    collect() {
+      const { user, system } = process.cpuUsage();
+      this.reset();
+      this.inc((user + system) / 1e6);
+    },
   });
   const lag = monitorEventLoopDelay({ resolution: 10 });
   lag.enable();

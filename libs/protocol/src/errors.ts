@@ -3,7 +3,7 @@
 // docs/errors.md lists every code; a test keeps the two in step.
 
 interface ErrorKind {
-  /** HTTP status of a request that fails with this code; 200 where it only ever stands inside a prediction. */
+  /** HTTP status of a request that fails with this code, or the one that says the same of a failed prediction. */
   readonly status: number;
   readonly title: string;
   /** True where the same request may succeed later without a change. */
@@ -24,10 +24,10 @@ export const errorCatalogue = {
   'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
   'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
   'queue-unavailable': { status: 503, title: 'Redis cannot be reached', retryable: true },
-  'payload-lost': { status: 200, title: 'The inputs are gone', retryable: false },
-  'model-changed': { status: 200, title: 'The file of this model version is not the one that was asked for', retryable: false },
-  'model-failed': { status: 200, title: 'The model refused these inputs', retryable: false },
-  'deadline-exceeded': { status: 200, title: 'The deadline passed before the prediction ran', retryable: false },
+  'payload-lost': { status: 410, title: 'The inputs are gone', retryable: false },
+  'model-changed': { status: 409, title: 'The file of this model version is not the one that was asked for', retryable: false },
+  'model-failed': { status: 422, title: 'The model refused these inputs', retryable: false },
+  'deadline-exceeded': { status: 504, title: 'The deadline passed before the prediction ran', retryable: false },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof errorCatalogue;

@@ -62,7 +62,7 @@ export async function untilReady(redis: Redis, timeoutMs: number): Promise<void>
 }
 
 /** Turns what ioredis and BullMQ reject with, while Redis is away, into the catalogue's `queue-unavailable`. */
-export function asQueueUnavailable(error: unknown): MillraceError {
+export function asQueueUnavailable(error: unknown, detail = 'Redis cannot be reached'): MillraceError {
   if (error instanceof MillraceError) return error;
-  return new MillraceError('queue-unavailable', 'Redis cannot be reached; nothing was accepted', { cause: error, retryAfterSeconds: 2 });
+  return new MillraceError('queue-unavailable', detail, { cause: error, retryAfterSeconds: 2 });
 }

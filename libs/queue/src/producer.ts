@@ -43,7 +43,7 @@ export class Producer {
       const added = this.#queueOf(pool, bundle.lane).add('bundle', bundle, { jobId: bundleId, removeOnComplete: true, ...retryForever });
       await Promise.all([...before, added]);
     } catch (error) {
-      throw asQueueUnavailable(error);
+      throw asQueueUnavailable(error, 'Redis did not acknowledge the prediction, so it does not count as accepted');
     }
   }
 

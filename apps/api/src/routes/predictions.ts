@@ -51,7 +51,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const { id, reply: settled } = await intake.submit(checked, tenant, waitMs);
     void reply.header('location', urlOf(id));
     if (settled !== undefined) return reply.type(json).send(settled);
-    const pending = waitMs === 0 ? queued(checked) : (await predictions.find(id, tenant)).known;
+    const pending = waitMs === 0 ? queued(checked) : await predictions.now(id, tenant, queued(checked));
     if ('outcome' in pending) return presentPrediction(id, pending);
     return reply.code(202).header('retry-after', 1).send(presentPrediction(id, pending));
   });
@@ -69,17 +69,20 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   }, async (request, reply) => {
     const { items, faultsByItem } = splitBatch(request);
     const waitMs = preferredWaitMs(request, reply);
-    const results = await Promise.all(items.map(async (item, index): Promise<Submitted | MillraceError> => {
+    const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
       try {
         const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
-        return await intake.submit(checked, tenant, waitMs);
+        const submitted = await intake.submit(checked, tenant, waitMs);
+        if (waitMs === 0 || submitted.reply !== undefined) return submitted;
+        const known = await predictions.now(submitted.id, tenant, queued(checked));
+        return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
         metrics.rejected.inc({ reason: error.code });
         return error;
       }
     }));
-    const settled = results.every((result) => result instanceof MillraceError || result.reply !== undefined);
+    const settled = results.every((result) => result instanceof MillraceError || (result.settled ?? result.reply !== undefined));
     return reply.code(settled ? 200 : 202).type(json).send(batchText(results));
   });
 
@@ -100,7 +103,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const etag = `"${prediction.status}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
-    if (request.headers['if-none-match'] === etag) return reply.code(304).send();
+    if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
     return reply.send(prediction);
   });
 
@@ -150,6 +153,11 @@ function preferredWaitMs(request: FastifyRequest, reply: FastifyReply): number {
   const seconds = Math.min(Number(wait), httpLimits.waitSeconds);
   void reply.header('preference-applied', `wait=${seconds}`);
   return seconds * 1000;
+}
+
+/** Whether an If-None-Match header names the tag; weak tags count too (RFC 9110 §13.1.2). */
+function matches(header: string | undefined, etag: string): boolean {
+  return header?.split(',').some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag) ?? false;
 }
 
 function objectOr(body: unknown): Partial<PredictionRequest> {
