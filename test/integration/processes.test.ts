@@ -1,7 +1,7 @@
 // What is accepted is done, whichever process stops, dies or hangs meanwhile.
 import type { Prediction } from '@millrace/protocol';
 import { expect, onTestFinished, test } from 'vitest';
-import { bundledModels, freePort, predict, send, startApp, startTestSystem, startWorker, type TestOptions, type TestSystem, until } from './rig.ts';
+import { bundledModels, freePort, predict, send, startApp, startTestSystem, startWorker, type TestOptions, type TestSystem, until, within } from './rig.ts';
 
 const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 const digit = Array.from({ length: 64 }, (_, index) => index % 17);
@@ -147,14 +147,14 @@ test.each([
   ['settings that cannot be', 'worker', { MILLRACE_POOL: 'A', MILLRACE_METRICS_PORT: 'x' }, 2, /MILLRACE_POOL: [^]*MILLRACE_METRICS_PORT: /],
 ] as const)('%s: the process says so and ends', async (_name, app, env, code, reason) => {
   const { ended, logs } = startApp(app, env);
-  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([code, null]);
+  expect(await within(10, ended, 'the end')).toEqual([code, null]);
   expect(logs.map(({ msg, err }) => `${String(msg)} ${JSON.stringify(err)}`).join('\n')).toMatch(reason);
 });
 
 test('an API whose port is taken says so and ends', async () => {
   const { redisUrl, models, url } = await started();
   const { ended, logs } = startApp('api', { REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_PORT: new URL(url).port });
-  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([1, null]);
+  expect(await within(10, ended, 'the end')).toEqual([1, null]);
   expect(JSON.stringify(logs)).toContain('EADDRINUSE');
 });
 
@@ -162,5 +162,5 @@ test.each(['api', 'worker'] as const)('the %s ends when it is told to while it s
   const { child, ended, logs } = startApp(app, { REDIS_URL: `redis://127.0.0.1:${await freePort()}`, MILLRACE_MODELS: bundledModels, MILLRACE_PORT: '0', MILLRACE_METRICS_PORT: '0' });
   await until(() => logs.some(({ msg }) => msg === 'Redis connection failed'), 'the first try');
   child.kill('SIGTERM');
-  expect(await Promise.race([ended, until(() => false, 'the end', 10)])).toEqual([0, null]);
+  expect(await within(10, ended, 'the end')).toEqual([0, null]);
 });

@@ -140,3 +140,10 @@ export async function until<Value>(look: () => Promise<Value | undefined | false
     await new Promise((resolve) => { setTimeout(resolve, 10); });
   }
 }
+
+/** What the promise gives; fails after `seconds`. */
+export async function within<Value>(seconds: number, promise: Promise<Value>, what: string): Promise<Value> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000);
+  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
+}

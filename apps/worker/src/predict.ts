@@ -225,12 +225,23 @@ export class Predictor {
 const noneSettled: ReadonlySet<number> = new Set();
 const expired = new MillraceError('deadline-exceeded', 'The deadline passed before the prediction ran');
 
+/** A version's part of the group key, and whether its inputs' inner dimensions belong to it. Made once: there is a piece a prediction. */
+const keyParts = new WeakMap<ModelVersion, { readonly key: string; readonly dynamic: boolean }>();
+
+function keyPartOf(version: ModelVersion): { readonly key: string; readonly dynamic: boolean } {
+  let part = keyParts.get(version);
+  if (!part) {
+    const { id: { name, version: number, digest }, signature } = version;
+    const dynamic = signature.inputs.some(({ shape }) => shape.slice(1).some((dim) => typeof dim === 'string' || dim === -1));
+    keyParts.set(version, part = { key: `${name}@${number} ${digest}`, dynamic });
+  }
+  return part;
+}
+
 /** Pieces with the same key can be stacked: one version, the same lengths in every dimension but the first. */
-function groupKey({ inputs, version: { id, signature } }: Piece): string {
-  const version = `${id.name}@${id.version} ${id.digest}`;
-  const inner = signature.inputs.some(({ shape }) => shape.slice(1).some((dim) => typeof dim === 'string' || dim === -1));
-  if (!inner) return version;
-  return `${version} ${Object.values(inputs).map(({ shape }) => shape.slice(1).join('x')).join(' ')}`;
+function groupKey({ inputs, version }: Piece): string {
+  const { key, dynamic } = keyPartOf(version);
+  return dynamic ? `${key} ${Object.values(inputs).map(({ shape }) => shape.slice(1).join('x')).join(' ')}` : key;
 }
 
 /** The prediction's end, where this outcome decides it. */

@@ -58,7 +58,8 @@ class Group<Item extends WorkItem, Version> implements Candidate {
     const deadline = item.deadlineAt ?? Infinity;
     let place = this.items.length;
     while (place > 0 && (this.items[place - 1]?.deadlineAt ?? Infinity) > deadline) place--;
-    this.items.splice(place, 0, item);
+    if (place === this.items.length) this.items.push(item);
+    else this.items.splice(place, 0, item);
     this.rows += item.rows;
   }
 
@@ -86,7 +87,8 @@ class Group<Item extends WorkItem, Version> implements Candidate {
 }
 
 export class MicroBatcher<Item extends WorkItem, Version> {
-  readonly #groups = new Map<string, Group<Item, Version>>();
+  /** By lane and key. Two maps rather than one with a longer key, which every item would have to put together. */
+  readonly #groups: Readonly<Record<Lane, Map<string, Group<Item, Version>>>> = { online: new Map(), bulk: new Map() };
   readonly #onExpired: (item: Item) => void;
 
   /** `onExpired` gets each item whose deadline passed before it could run. */
@@ -97,21 +99,21 @@ export class MicroBatcher<Item extends WorkItem, Version> {
   /** Rows that wait to run. */
   get rows(): number {
     let rows = 0;
-    for (const group of this.#groups.values()) rows += group.rows;
+    for (const group of this.#all()) rows += group.rows;
     return rows;
   }
 
   /** Items with the same key can share a micro-batch: same lane, model version and per-row shapes. */
   add(key: string, item: Item, options: GroupOptions<Version>): void {
-    const groupKey = `${item.lane} ${key}`;
-    let group = this.#groups.get(groupKey);
-    if (!group) this.#groups.set(groupKey, group = new Group(item.lane, options));
+    const groups = this.#groups[item.lane];
+    let group = groups.get(key);
+    if (!group) groups.set(key, group = new Group(item.lane, options));
     group.insert(item);
   }
 
   /** Takes out what is no longer wanted, and returns it. */
   removeWhere(dead: (item: Item) => boolean): Item[] {
-    const removed = [...this.#groups.values()].flatMap((group) => group.removeWhere(dead));
+    const removed = this.#all().flatMap((group) => group.removeWhere(dead));
     this.#dropEmpty();
     return removed;
   }
@@ -119,7 +121,7 @@ export class MicroBatcher<Item extends WorkItem, Version> {
   /** The most urgent micro-batch that may run now. `canRun` says whether a thread would take it (`full`: waiting gains nothing). */
   next(now: number, canRun: (version: Version, full: boolean) => boolean): Next<Item, Version> {
     this.#expire(now);
-    const groups = [...this.#groups.values()];
+    const groups = this.#all();
     // Where one group is full, the place behind a running micro-batch goes to the most urgent, full or not: else a stream
     // of full bulk batches would keep a lone online prediction out for ever.
     const anyFull = groups.some(isFull);
@@ -135,8 +137,12 @@ export class MicroBatcher<Item extends WorkItem, Version> {
     return { kind: 'hold', ms: Math.min(...candidates.map((group) => holdMs(group, now))) };
   }
 
+  #all(): Group<Item, Version>[] {
+    return [...this.#groups.online.values(), ...this.#groups.bulk.values()];
+  }
+
   #expire(now: number): void {
-    for (const group of this.#groups.values()) {
+    for (const group of this.#all()) {
       // Deadlines stand in order, so the first item tells whether there is anything to do.
       if (group.earliestDeadlineAt > now) continue;
       for (const item of group.removeWhere(({ deadlineAt = Infinity }) => deadlineAt <= now)) this.#onExpired(item);
@@ -145,6 +151,8 @@ export class MicroBatcher<Item extends WorkItem, Version> {
   }
 
   #dropEmpty(): void {
-    for (const [key, group] of this.#groups) if (group.items.length === 0) this.#groups.delete(key);
+    for (const groups of Object.values(this.#groups)) {
+      for (const [key, group] of groups) if (group.items.length === 0) groups.delete(key);
+    }
   }
 }

@@ -173,5 +173,10 @@ function nest(elements: readonly unknown[], shape: readonly number[], depth: num
 /** The elements as JSON can hold them exactly. */
 function elementsOf(tensor: NumericTensor | StringTensor): readonly unknown[] {
   if (tensor.dtype === 'string') return tensor.data;
-  return Array.from(numbersOf(tensor) as ArrayLike<number | bigint>, presenters[tensor.dtype]);
+  const numbers = numbersOf(tensor);
+  const present = presenters[tensor.dtype];
+  // A loop: Array.from takes twice the time on the few elements of most outputs.
+  const elements: unknown[] = [];
+  for (let index = 0; index < numbers.length; index++) elements.push(present(numbers[index] as number | bigint));
+  return elements;
 }
