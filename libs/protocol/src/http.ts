@@ -149,7 +149,8 @@ export const Health = Type.Object({
 });
 export type Health = Static<typeof Health>;
 
-/** The statuses that each kind of route may answer with a problem document. */
-export function problemResponses(...codes: ErrorCode[]): Record<number, typeof ProblemDocument> {
-  return Object.fromEntries(codes.map((code) => [errorCatalogue[code].status, ProblemDocument]));
+/** The responses of a route that may fail with these codes, as Fastify takes them. */
+export function problemResponses(...codes: ErrorCode[]): Record<number, object> {
+  const response = { description: 'A problem document', content: { 'application/problem+json': { schema: ProblemDocument } } };
+  return Object.fromEntries(codes.map((code) => [errorCatalogue[code].status, response]));
 }

@@ -1,6 +1,7 @@
 import { type Checks, type Registry, runChecks } from '@millrace/process';
 import { Health } from '@millrace/protocol';
 import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
 import { explainProblem } from '../problems.ts';
 
 /** Whether the process lives, whether it can work, what it measures, and what its problem types mean. */
@@ -14,7 +15,9 @@ export function healthRoutes(app: FastifyInstance, { checks, registry }: { check
     return reply.code(report.status === 'ok' ? 200 : 503).send(report);
   });
 
-  app.get('/metrics', { schema: { tags: ['operations'], summary: 'Prometheus metrics', produces: ['text/plain'] } }, async (_request, reply) =>
+  app.get('/metrics', {
+    schema: { tags: ['operations'], summary: 'Prometheus metrics', response: { 200: { description: 'Prometheus text format', content: { 'text/plain': { schema: Type.String() } } } } },
+  }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()));
 
   app.get<{ Params: { code: string } }>('/problems/:code', { schema: { hide: true } }, ({ params }) => explainProblem(params.code));

@@ -34,7 +34,7 @@ export class Service {
     let lastWords = '';
     const child = this.#spawn((fields) => {
       if (fields['msg'] === readyMessage) resolve(fields);
-      else lastWords = `${String(fields['msg'])} ${errorOf(fields)}`;
+      else if (fields['level'] !== 'info') lastWords = `${String(fields['msg'])} ${errorOf(fields)}`;
     });
     child.once('exit', (code, signal) => reject(new Error(`${this.name} ended before it was ready (${signal ?? code}): ${lastWords}`)));
     const timer = setTimeout(() => reject(new Error(`${this.name} was not ready within ${startLimitMs / 1000} s: ${lastWords}`)), startLimitMs);
