@@ -31,10 +31,7 @@ async function millrace(args: readonly string[], input = ''): Promise<Ended> {
 
 function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore'): { child: ChildProcess; said: { out: string; err: string } } {
   const child = spawn(process.execPath, [main, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
-  onTestFinished(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    for (const pid of [child.pid as number, ...await descendants(child.pid as number)]) if (lives(pid)) process.kill(pid, 'SIGKILL');
-  });
+  onTestFinished(async () => { await within(20, stop(child), 'the end').catch(() => killAll(child)); });
   const said = { out: '', err: '' };
   child.stdout?.setEncoding('utf8').on('data', (text: string) => { said.out += text; });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => { said.err += text; });
@@ -64,6 +61,11 @@ async function stop(child: ChildProcess): Promise<number | null> {
   child.kill('SIGINT');
   await ended;
   return child.exitCode;
+}
+
+/** For one that does not stop. */
+async function killAll({ pid = 0 }: ChildProcess): Promise<void> {
+  for (const one of [pid, ...await descendants(pid)].filter(lives)) process.kill(one, 'SIGKILL');
 }
 
 /** The processes below one, and theirs: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/ps.html */

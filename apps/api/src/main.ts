@@ -52,5 +52,9 @@ const server = await createServer({
 for (const pool of pools()) await waiters.listenTo(pool);
 const url = await server.listen({ host: config.host, port: config.port });
 // Requests that wait are answered with what there is, else they would hold the server open.
-life.own('http', () => Promise.all([server.close(), waiters.release()]));
+life.own('http', () => {
+  const closed = server.close();
+  waiters.release();
+  return closed;
+});
 log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');

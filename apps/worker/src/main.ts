@@ -27,38 +27,41 @@ const engine = new InferenceEngine({
     log.info({ model: name, version, loadMs, thread, providers, batched }, 'model loaded');
   },
   onWarning: (message, fields) => log.warn(fields, message),
+  onCapacity: () => predictor.pump(),
+  onThreadDeath: (error) => life.fail(error),
 });
-await engine.start();
-life.own('engine', () => engine.stop());
-
-const preload = (versions: readonly ModelVersion[]) => Promise.all(versions.filter((version) => version.manifest.pool === pool).map((version) => engine.preload(version)
-  .catch((error: unknown) => log.error({ err: error, model: version.id.name, version: version.id.version }, 'model cannot be loaded'))));
+let started = false;
 const repository = new ModelRepository(config.models, {
   onChange: ({ added, removed, refused }) => {
     if (refused.length > 0) log.warn({ refused }, 'models refused');
     for (const version of removed) engine.release(version);
-    void preload(added.filter((version) => repository.model(version.id.name)?.versions[0] === version));
+    if (started) void preload(added.filter((version) => repository.model(version.id.name)?.versions[0] === version));
   },
 });
 await repository.scan();
-await preload(repository.models.flatMap(({ versions }) => versions.slice(0, 1)));
-const scanning = new AbortController();
-life.own('model scan', () => scanning.abort());
-void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
-
 const redis = connect(redisUrl, 'worker', onError);
 const subscriber = connect(redisUrl, 'worker', onError);
 life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
 await cancellations.start();
+const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
+  redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed'),
+}));
 const predictor = new Predictor({
   repository, engine, cancellations, threads, metrics, log,
   settler: new Settler(redis, pool, config.retentionSeconds),
   payloads: new Payloads(redis, pool),
   onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },
 });
-const consumers = lanes.map((lane) => new Consumer({ redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed') }));
+
+await engine.start();
+life.own('engine', () => engine.stop());
+started = true;
+await preload(repository.models.flatMap(({ versions }) => versions.slice(0, 1)));
+const scanning = new AbortController();
+life.own('model scan', () => scanning.abort());
+void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
 for (const consumer of consumers) consumer.start();
 life.own('consumers', async () => {
   await Promise.all(consumers.map((consumer) => consumer.stopClaiming()));
@@ -69,3 +72,16 @@ life.own('consumers', async () => {
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);
 log.info({ redis: printableUrl(redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
+
+/** Loads this pool's versions before they are asked for; one that cannot be loaded fails its predictions, not the worker. */
+async function preload(versions: readonly ModelVersion[]): Promise<void> {
+  await Promise.all(versions.filter((version) => version.manifest.pool === pool).map(async (version) => {
+    try {
+      await engine.preload(version);
+    } catch (error) {
+      log.error({ err: error, model: version.id.name, version: version.id.version }, 'model cannot be loaded');
+    }
+  }));
+  // A thread that was loading takes work again.
+  predictor.pump();
+}

@@ -56,7 +56,7 @@ export class Predictor {
       await this.#take(held);
       held.endIfSettled();
       if (this.#stopping) this.#handBackIfStill(held);
-      this.#pump();
+      this.pump();
       await held.ended;
     } finally {
       claim.lost.removeEventListener('abort', onLost);
@@ -138,13 +138,13 @@ export class Predictor {
     }
   }
 
-  /** Starts every micro-batch that a free thread would take. */
-  #pump(): void {
+  /** Starts every micro-batch that a free thread would take. To be called whenever one may have become free. */
+  pump(): void {
     clearTimeout(this.#holdTimer);
     const { engine } = this.#options;
     while (!this.#stopping) {
       const next = this.#batcher.next(Date.now(), (version, full) => engine.canTake(version, full));
-      if (next.kind === 'hold') this.#holdTimer = setTimeout(() => this.#pump(), next.ms);
+      if (next.kind === 'hold') this.#holdTimer = setTimeout(() => this.pump(), next.ms);
       if (next.kind !== 'run') return;
       void this.#run(next.batch);
     }
@@ -157,7 +157,7 @@ export class Predictor {
       progress.startedAt ??= startedAt;
     }
     const outcomes = await this.#options.engine.run(version, pieces);
-    this.#pump();
+    this.pump();
     this.#measure(version, pieces, rows, startedAt, outcomes);
 
     const settlements = new Map<HeldBundle, Settlement[]>();

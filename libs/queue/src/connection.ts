@@ -9,7 +9,7 @@ export type { Redis } from 'ioredis';
 export type Role = 'producer' | 'worker' | 'blocking';
 
 const longestReconnectMs = 1000;
-const producerTimeoutMs = 10_000;
+const producerTimeoutMs = 5_000;
 
 /** Opens a connection; it keeps reconnecting until `disconnect`. `onError` hears of every failure to connect. */
 export function connect(url: string, role: Role, onError: (error: Error) => void): Redis {
