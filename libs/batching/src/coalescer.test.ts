@@ -49,15 +49,18 @@ test('bundles keep their limits, keys never mix, and what is too large travels a
   for (const { end } of sends) end();
 });
 
-test('a failed send fails its own predictions only, and the next goes on', async () => {
-  const { sends, submit, untilSends } = rig({ predictions: 1 });
+test('a failed send fails what waits behind it too, and the next one is sent', async () => {
+  const { coalescer, sends, submit, untilSends } = rig({ predictions: 1 });
   const results = Promise.allSettled([submit(1), submit(2), submit(3)]);
   await untilSends(2);
   sends[0]?.end(new Error('no Redis'));
-  await untilSends(3);
   sends[1]?.end();
+  expect((await results).map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'rejected']);
+  expect(coalescer.waiting).toBe(0);
+  const next = submit(4);
+  await untilSends(3);
   sends[2]?.end();
-  expect((await results).map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
+  expect(await next).toEqual({ bundleId: 'b2', index: 0 });
 });
 
 test('past its bound it refuses', async () => {

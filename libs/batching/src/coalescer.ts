@@ -103,7 +103,10 @@ export class Coalescer<Key, Item> {
       const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
       for (const [index, { sending }] of entries.entries()) sending.placed({ bundleId, index });
     } catch (error) {
-      for (const { sending } of entries) sending.failed(error);
+      // What waits behind it would wait for the same failure, one after another.
+      const behind = state.waiting.splice(0);
+      this.#waiting -= behind.length;
+      for (const { sending } of [...entries, ...behind]) sending.failed(error);
     } finally {
       state.inFlight--;
       this.#pump(key, state);
