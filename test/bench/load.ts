@@ -15,6 +15,8 @@ export interface Load {
   readonly expect: string;
   readonly connections: number;
   readonly seconds: number;
+  /** Whether the answers' ids are wanted: taking them out costs the generator time. */
+  readonly ids?: boolean;
 }
 
 export interface LoadResult {
@@ -24,21 +26,21 @@ export interface LoadResult {
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Ids of the predictions in the answers. */
+  /** Ids of the predictions in the answers, where they were wanted. */
   readonly ids: readonly string[];
 }
 
 const script = fileURLToPath(new URL('load.lua', import.meta.url));
 
 /** Sends requests on every connection, one after another, for so many seconds. */
-export async function runLoad(wrk: string, { url, body, prefer = '', expect, connections, seconds }: Load): Promise<LoadResult> {
+export async function runLoad(wrk: string, { url, body, prefer = '', expect, connections, seconds, ids: wanted = false }: Load): Promise<LoadResult> {
   const folder = await mkdtemp(path.join(tmpdir(), 'millrace-bench-'));
   try {
     const idsFile = path.join(folder, 'ids');
-    const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '60s', '-s', script, url, '--', body, prefer, expect, idsFile];
+    const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '60s', '-s', script, url, '--', body, prefer, expect, wanted ? idsFile : ''];
     const { stdout } = await promisify(execFile)(wrk, args, { maxBuffer: 2 ** 24 });
     const figures = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Omit<LoadResult, 'ids'>;
-    const ids = (await readFile(idsFile, 'utf8')).split('\n').filter((id) => id !== '');
+    const ids = wanted ? (await readFile(idsFile, 'utf8')).split('\n').filter((id) => id !== '') : [];
     return { ...figures, ids };
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -193,7 +193,7 @@ class Scale {
 
   async #predict({ url }: System, load: { body: string; prefer?: string; seconds: number; connections?: number }): Promise<LoadResult> {
     const expect = load.prefer ? '"status":"succeeded"' : '"status":"queued"';
-    const result = await runLoad(this.#rig.wrk, { connections, ...load, url: `${url}/api/v1/predictions`, expect });
+    const result = await runLoad(this.#rig.wrk, { connections, ...load, url: `${url}/api/v1/predictions`, expect, ids: !load.prefer });
     if (result.bad > 0) console.error(`${result.bad} bad answers, the first: ${result.firstBad}`);
     this.#badAnswers += result.bad;
     for (const id of result.ids) {

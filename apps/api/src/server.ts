@@ -65,6 +65,9 @@ function requestIds(): () => string {
   return () => `${prefix}-${++count}`;
 }
 
+/** In place of the plugin's own logo. */
+const wordmark = '<svg xmlns="http://www.w3.org/2000/svg" width="160" height="40"><text x="0" y="29" font-family="sans-serif" font-size="26" font-weight="bold" fill="#fff">Millrace</text></svg>';
+
 async function document(app: FastifyInstance, version: string): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -77,6 +80,6 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       ],
     },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
+  await app.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
 }

@@ -24,7 +24,7 @@ const engine = new InferenceEngine({
   sessionMemoryBytes: config.sessionMemoryBytes,
   onLoad: ({ version: { id: { name, version } }, loadMs, thread, providers, batched }) => {
     metrics.loaded(name, loadMs / 1000);
-    log.info({ model: name, version, loadMs, thread, providers, batched }, 'model loaded');
+    log.info({ model: name, version, loadMs: Math.round(loadMs), thread, providers, batched }, 'model loaded');
   },
   onWarning: (message, fields) => log.warn(fields, message),
   onCapacity: () => predictor.pump(),
