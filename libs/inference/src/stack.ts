@@ -1,5 +1,5 @@
 // Rows of many predictions ↔ the tensors of one micro-batch.
-import { MillraceError, elementBytes, elementCount } from '@millrace/protocol';
+import { MillraceError, elementBytes, elementCount, rowsOf } from '@millrace/protocol';
 import type { Tensor, Tensors } from '@millrace/protocol';
 import type { NamedTensor, RunReply, Segment } from './thread-messages.ts';
 
@@ -82,19 +82,7 @@ function whole<Data>(data: Data, length: number, expected: number): Data {
 
 /** The rows `from` up to `to` of tensors, as views. */
 export function sliceRows(tensors: readonly NamedTensor[], from: number, to: number): NamedTensor[] {
-  return tensors.map((tensor) => ({ name: tensor.name, ...rowsOf(tensor, rowLength(tensor), from, to) }));
-}
-
-/** Elements of a string tensor, bytes of any other, that one row takes. */
-function rowLength({ shape, data }: Tensor): number {
-  return shape[0] ? data.length / shape[0] : 0;
-}
-
-function rowsOf({ dtype, shape, data }: Tensor, length: number, from: number, to: number): Tensor {
-  const rows = shape.with(0, to - from);
-  return dtype === 'string'
-    ? { dtype, shape: rows, data: data.slice(from * length, to * length) }
-    : { dtype, shape: rows, data: data.subarray(from * length, to * length) };
+  return tensors.map((tensor) => ({ name: tensor.name, ...rowsOf(tensor, from, to) }));
 }
 
 /** Gives each item its rows back. */
@@ -110,12 +98,12 @@ export function split(items: readonly BatchItem[], { segments }: RunReply): Item
 function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcome[] {
   if (!segment.ok) return [{ ok: false, error: new MillraceError('model-failed', segment.detail) }];
   const { inferenceMs, rows: batchRows } = segment;
-  const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor, length: rowLength(tensor) }));
+  const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor }));
   let from = 0;
   return items.map(({ rows }): ItemOutcome => {
     const own: Record<string, Tensor> = {};
-    for (const { name, tensor, length } of outputs) {
-      own[name] = items.length === 1 ? tensor : rowsOf(tensor, length, from, from + rows);
+    for (const { name, tensor } of outputs) {
+      own[name] = items.length === 1 ? tensor : rowsOf(tensor, from, from + rows);
     }
     from += rows;
     return { ok: true, outputs: own, inferenceMs, batchRows };
