@@ -6,6 +6,12 @@ import { createInterface } from 'node:readline';
 /** Takes a log line of a service: its fields, or the text of a line that is no log. */
 export type ServiceLog = (service: string, fields: Record<string, unknown>) => void;
 
+/**
+ * Requests live for a batch's time and so survive V8's small collections of new objects: with room for more of them, sync
+ * predictions per second rise by about a seventh (docs/05-operations.md).
+ */
+const nodeArgs = ['--max-semi-space-size=64'];
+
 const startLimitMs = 60_000;
 const restartMs = 1000;
 
@@ -58,7 +64,7 @@ export class Service {
 
   #spawn(onLine: (fields: Record<string, unknown>) => void): ChildProcess {
     // The IPC channel tells the child when this process dies, even by SIGKILL.
-    const child = spawn(process.execPath, this.#args, { env: { ...inherited(), ...this.#env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    const child = spawn(process.execPath, [...nodeArgs, ...this.#args], { env: { ...inherited(), ...this.#env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
       if (!stream) continue;
