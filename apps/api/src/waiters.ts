@@ -38,10 +38,6 @@ export class Waiters {
     return this.#options.node;
   }
 
-  get count(): number {
-    return this.#waiting.size;
-  }
-
   start(): void {
     this.#sweeper = setInterval(() => { this.#sweep().catch(this.#options.onError); }, sweepMs);
   }

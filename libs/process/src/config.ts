@@ -46,16 +46,11 @@ export function startingConfig<Schema extends TObject>(title: string, schema: Sc
 }
 
 /** The settings as a table for `--help`: variable, meaning, default. */
-export function describeConfig(schema: TObject): string {
+function describeConfig(schema: TObject): string {
   return Object.entries(schema.properties).map(([key, setting]) => {
     const { description = '', default: preset } = setting as SettingSchema;
     return `  ${variableOf(key, setting).padEnd(34)} ${description}${preset === undefined ? '' : ` [${preset}]`}`;
   }).join('\n');
-}
-
-/** The environment that gives another process these settings. */
-export function configEnv<Schema extends TObject>(schema: Schema, settings: Partial<Static<Schema>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(settings).map(([key, value]) => [variableOf(key, schema.properties[key] as TSchema), String(value)]));
 }
 
 /** What the schemas of settings say of themselves. */

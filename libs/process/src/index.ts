@@ -1,4 +1,4 @@
-export { ConfigError, configEnv, describeConfig, readConfig, startingConfig } from './config.ts';
+export { ConfigError, readConfig, startingConfig } from './config.ts';
 export { type Checks, type HealthReport, runChecks, serveHealth } from './health.ts';
 export { Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger, logLevels, printableUrl } from './logger.ts';

@@ -22,8 +22,3 @@ export function parseModelRef(text: string): ModelRef | undefined {
   const [, name = '', version, alias] = match;
   return { name, ...(version && { version: Number(version) }), ...(alias && { alias }) };
 }
-
-export function printModelRef({ name, version, alias }: ModelRef): string {
-  const selector = version ?? alias;
-  return selector === undefined ? name : `${name}@${selector}`;
-}

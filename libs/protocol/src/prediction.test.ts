@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseModelRef, printModelRef } from './model-ref.ts';
+import { parseModelRef } from './model-ref.ts';
 import { newBundleId, parsePredictionId, predictionId } from './prediction.ts';
 
 test('an id says where its prediction is and when it was bundled', () => {
@@ -20,8 +20,13 @@ test.each(['', 'x', 'default-0', 'default-01234567890a7123456789012345678-0', `$
   expect(parsePredictionId(id)).toBeUndefined();
 });
 
-test.each(['iris', 'iris@2', 'iris@champion', 'a.b-c_d@1'])('%s is a model reference and prints as it was', (text) => {
-  expect(printModelRef(parseModelRef(text) ?? { name: '?' })).toBe(text);
+test.each([
+  ['iris', { name: 'iris' }],
+  ['iris@2', { name: 'iris', version: 2 }],
+  ['iris@champion', { name: 'iris', alias: 'champion' }],
+  ['a.b-c_d@1', { name: 'a.b-c_d', version: 1 }],
+])('%s is a model reference', (text, ref) => {
+  expect(parseModelRef(text)).toEqual(ref);
 });
 
 test.each(['', 'Iris', 'iris@', 'iris@0', 'iris@01', 'iris@A', 'a/b', '..', 'a..b', 'iris@2@3'])('"%s" is no model reference', (text) => {

@@ -1,6 +1,6 @@
 // What is settled: one record per prediction, written once.
 import type { Echo } from './bundle.ts';
-import type { ErrorCode, Fault } from './errors.ts';
+import type { ErrorCode } from './errors.ts';
 import type { Outcome } from './prediction.ts';
 import type { WireTensors } from './tensor.ts';
 
@@ -32,7 +32,7 @@ export interface ResultRecord {
   readonly outputs?: WireTensors;
   /** One label a row, where the model has labels. */
   readonly labels?: readonly string[];
-  readonly error?: { readonly code: ErrorCode; readonly detail: string; readonly faults?: readonly Fault[] };
+  readonly error?: { readonly code: ErrorCode; readonly detail: string };
   readonly timing?: Timing;
   readonly echo?: Echo;
 }
