@@ -1,8 +1,10 @@
 export { Cancellations } from './cancellations.ts';
 export { asQueueUnavailable, connect, type Redis, untilReady } from './connection.ts';
-export { type Claim, Consumer, HandBack } from './consumer.ts';
+export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export { type Depth, readDepth } from './depth.ts';
+export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
 export { type Found, lookup } from './lookup.ts';
+export { type BundleMarks, Marks } from './marks.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { ReplyReader } from './replies.ts';
