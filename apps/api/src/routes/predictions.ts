@@ -109,7 +109,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const { id } = request.params;
     const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
     const prediction = presentPrediction(id, known, { format });
-    const etag = `"${prediction.status}"`;
+    const etag = `"${prediction.status}-${prediction.attempts}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
