@@ -1,6 +1,6 @@
 // What a bundle's results hash says beside results: predictions that are tried again under another job, and what was
 // running alone when its replica was last heard of.
-import { type BundledPrediction, type Lane, type Pending } from '@millrace/protocol';
+import type { BundledPrediction, Lane, Pending } from '@millrace/protocol';
 import type { Claim } from './consumer.ts';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys, retryJobId } from './names.ts';
@@ -25,8 +25,8 @@ export interface BundleMarks {
 }
 
 const suspectField = 'suspect';
-export const retryField = (index: number): string => `retry:${index}`;
-const runningField = (index: number): string => `running:${index}`;
+export const retryField = (index: number | ''): string => `retry:${index}`;
+const runningField = (index: number | ''): string => `running:${index}`;
 
 /** The marks of one pool's bundles, as one replica reads and writes them. */
 export class Marks {
@@ -49,19 +49,21 @@ export class Marks {
 
   async read({ bundleId, attempt }: Pick<Claim, 'bundleId' | 'attempt'>): Promise<BundleMarks> {
     const key = this.#keys.results(bundleId);
-    const done = new Set<number>();
-    const running: string[] = [];
-    let suspect = false;
-    for (const field of await this.#redis.hkeys(key)) {
-      if (/^\d+$/.test(field)) done.add(Number(field));
-      else if (field.startsWith('running:')) running.push(field);
-      // A retry's own mark does not speak against it.
-      else if (field.startsWith('retry:') && attempt === 1) done.add(Number(field.slice('retry:'.length)));
-      else if (field === suspectField) suspect = true;
+    const fields = await this.#redis.hkeys(key);
+    const done = new Set(fields.filter((field) => /^\d+$/.test(field)).map(Number));
+    const crashed = new Set<number>();
+    const marked = fields.filter((field) => field.startsWith(runningField('')) || field.startsWith(retryField('')));
+    const values = marked.length > 0 ? await this.#redis.hmget(key, ...marked) : [];
+    for (const [place, field] of marked.entries()) {
+      const value = values[place] ?? '';
+      const index = Number(field.split(':')[1]);
+      if (field === runningField(index)) {
+        if (value !== '' && value !== this.#replica) crashed.add(index);
+      } else if (((JSON.parse(value || '{}') as Partial<Retried>).pending?.attempts ?? 0) >= attempt) {
+        done.add(index);
+      }
     }
-    const replicas = running.length > 0 ? await this.#redis.hmget(key, ...running) : [];
-    const crashed = running.filter((_, place) => replicas[place] !== this.#replica).map((field) => Number(field.slice('running:'.length)));
-    return { done, crashed: new Set(crashed), suspect };
+    return { done, crashed, suspect: fields.includes(suspectField) };
   }
 
   /** Resolves once Redis knows that this replica runs the prediction, and nothing beside it. */
