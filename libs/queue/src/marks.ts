@@ -90,7 +90,7 @@ export class Marks {
     const pending: Pending = { state: 'queued', model: model.name, version: model.version, acceptedAt, attempts: attempt, ...(echo && { echo }) };
     const retried: Retried = { jobId, lane, rows, ...(replyTo && { replyTo }), pending };
     await this.#queues.add(this.#pool, { ...bundle, predictions: [again], retry: { bundleId, index, attempt: attempt + 1 } }, { jobId, delay: delayMs });
-    await this.#write(bundleId, { tenant, [retryField(index)]: JSON.stringify(retried) });
+    await Promise.all([this.#write(bundleId, { tenant, [retryField(index)]: JSON.stringify(retried) }), this.ran(bundleId, index)]);
   }
 
   async close(): Promise<void> {
