@@ -137,8 +137,10 @@ test.each([
 });
 
 test('nothing invalid has reached the queue', async () => {
-  const metrics = (await send(system, 'GET', '/metrics')).body as string;
-  expect(metrics).toMatch(/millrace_queue_depth\{queue="default\/online",service="api"\} 0/);
+  const metrics = await until(async () => {
+    const text = (await send(system, 'GET', '/metrics')).body as string;
+    return /millrace_queue_depth\{queue="default\/online",service="api"\} 0/.test(text) && text;
+  }, 'depth 0');
   expect(metrics).toMatch(/millrace_rejected_total\{reason="invalid-prediction"/);
 });
 

@@ -6,7 +6,7 @@ import {
   below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
   MillraceError, newBundleId, predictionId, type PredictionRequest, readInputs, sizeBytes, type Tensor, type Tensors, toWireAll,
 } from '@millrace/protocol';
-import type { Payload, Producer } from '@millrace/queue';
+import type { Admission, Payload, Producer } from '@millrace/queue';
 import type { Waiters, Wake } from './waiters.ts';
 
 /** A prediction that may be queued: it fits its model. */
@@ -14,7 +14,9 @@ export interface CheckedPrediction {
   readonly version: ModelVersion;
   readonly bundled: BundledPrediction;
   readonly payload: Uint8Array | undefined;
+  /** What of it travels inside the bundle. */
   readonly bytes: number;
+  readonly deadlineMs: number | undefined;
 }
 
 /** What may travel together: one tenant's predictions for one version. One object for each, so that it can be a key. */
@@ -39,10 +41,12 @@ export interface Submitted {
 export interface IntakeOptions {
   readonly repository: ModelRepository;
   readonly producer: Producer;
+  readonly admission: Admission;
   readonly waiters: Waiters;
   readonly bundleSize: Histogram;
   readonly maxRows: number;
   readonly maxWaiting: number;
+  readonly maxWaitingBytes: number;
   readonly bundlePredictions: number;
   readonly addsInFlight: number;
 }
@@ -59,6 +63,7 @@ export class Intake {
       limits: { ...bundleLimits, predictions: options.bundlePredictions },
       sendsInFlight: options.addsInFlight,
       maxWaiting: options.maxWaiting,
+      maxWaitingBytes: options.maxWaitingBytes,
     });
   }
 
@@ -87,13 +92,16 @@ export class Intake {
       ...(deadlineMs !== undefined && { deadlineAt: acceptedAt + deadlineMs }),
       ...((metadata ?? parameters) && { echo: { ...(metadata && { metadata }), ...(parameters && { parameters }) } }),
     };
-    return { version, bundled, payload: detached?.payload, bytes: detached ? 0 : bytes };
+    return { version, bundled, payload: detached?.payload, bytes: (detached ? 0 : bytes) + metadataBytes(metadata), deadlineMs };
   }
 
-  /** Queues the prediction and, with `waitMs`, waits for its result. Rejects with `overloaded` or `queue-unavailable`. */
+  /** Queues the prediction and, with `waitMs`, waits for its result. Rejects where admission refuses it, or with `overloaded` or `queue-unavailable`. */
   async submit(checked: CheckedPrediction, tenant: string, waitMs: number): Promise<Submitted> {
-    const { waiters } = this.#options;
+    const { waiters, admission } = this.#options;
     const { pool } = checked.version.manifest;
+    const { bytes, bundled: { rows }, version, payload, deadlineMs } = checked;
+    const besideBytes = payload?.byteLength ?? 0;
+    admission.admit({ pool, lane: 'online', tenant, rows, bytes: bytes * base64Growth + besideBytes + overheadBytes, deadlineMs });
     if (waitMs > 0 && !waiters.listensTo(pool)) await waiters.listenTo(pool);
     return new Promise((resolve, reject) => {
       let id: string | undefined;
@@ -109,8 +117,7 @@ export class Intake {
         wake(id, undefined);
       };
       if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
-      const { bytes, bundled: { rows }, version } = checked;
-      this.#coalescer.submit(this.#destination(tenant, version), { checked, wake: waitMs > 0 ? wake : undefined }, { bytes, rows }, {
+      this.#coalescer.submit(this.#destination(tenant, version), { checked, wake: waitMs > 0 ? wake : undefined }, { bytes, besideBytes, rows }, {
         placed: ({ bundleId, index }) => {
           id = predictionId(bundleId, index);
           if (timer === undefined) giveUp();
@@ -164,6 +171,16 @@ export class Intake {
       throw new MillraceError(error.code, error.message, { faults: faults.faults });
     }
   }
+}
+
+/** What a queued prediction takes in Redis beside its inputs (docs/05-operations.md). */
+const overheadBytes = 300;
+const base64Growth = 4 / 3;
+
+function metadataBytes(metadata: PredictionRequest['metadata']): number {
+  let sum = 0;
+  for (const name in metadata) sum += name.length + (metadata[name] as string).length;
+  return sum;
 }
 
 function totalBytes(tensors: Tensors): number {

@@ -23,6 +23,8 @@ export interface ServerOptions extends PredictionRoutes {
 
 /** Slow clients may take this long to send a request. */
 const requestTimeoutMs = 60_000;
+/** A client that neither sends nor reads for so long is cut off, and what was written for it is freed. Longer than any wait for a result. */
+const silenceTimeoutMs = 120_000;
 
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const loggerInstance: FastifyBaseLogger = options.log;
@@ -33,6 +35,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     genReqId: requestIds(),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
+    connectionTimeout: silenceTimeoutMs,
     forceCloseConnections: 'idle',
     ajv: { customOptions: { allErrors: true, coerceTypes: false, removeAdditional: false, useDefaults: false } },
   });

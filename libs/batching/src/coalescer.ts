@@ -7,6 +7,11 @@ export interface Weight {
   readonly rows: number;
 }
 
+/** What an item weighs while it is here: some of it may travel beside its bundle. */
+export interface HeldWeight extends Weight {
+  readonly besideBytes?: number;
+}
+
 export interface BundleLimits extends Weight {
   readonly predictions: number;
 }
@@ -19,6 +24,8 @@ export interface CoalescerOptions<Key, Item> {
   readonly sendsInFlight: number;
   /** Predictions that may wait here, all keys together; past it they are refused as `overloaded`. */
   readonly maxWaiting: number;
+  /** Bytes that may be held here, those under way included; past it likewise. */
+  readonly maxWaitingBytes: number;
 }
 
 /** Where a prediction went: its bundle and its place there. */
@@ -34,7 +41,7 @@ export interface Sending {
   readonly failed: (error: unknown) => void;
 }
 
-interface Entry<Item> extends Weight {
+interface Entry<Item> extends HeldWeight {
   readonly item: Item;
   readonly sending: Sending;
 }
@@ -50,6 +57,7 @@ export class Coalescer<Key, Item> {
   readonly #options: CoalescerOptions<Key, Item>;
   readonly #keys = new Map<Key, KeyState<Item>>();
   #waiting = 0;
+  #heldBytes = 0;
 
   constructor(options: CoalescerOptions<Key, Item>) {
     this.#options = options;
@@ -60,15 +68,17 @@ export class Coalescer<Key, Item> {
   }
 
   /** Puts the item into the next bundle of its key. Fails it with `overloaded`, or with the send's error. */
-  submit(key: Key, item: Item, { bytes, rows }: Weight, sending: Sending): void {
-    if (this.#waiting >= this.#options.maxWaiting) {
-      const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
+  submit(key: Key, item: Item, weight: HeldWeight, sending: Sending): void {
+    const { maxWaiting, maxWaitingBytes } = this.#options;
+    if (this.#waiting >= maxWaiting || (this.#heldBytes > 0 && this.#heldBytes + heldBytes(weight) > maxWaitingBytes)) {
+      const detail = `${this.#waiting} predictions, ${this.#heldBytes} bytes of inputs, already wait to be queued; the queue takes them more slowly than they come`;
       sending.failed(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
       return;
     }
     const state = this.#stateOf(key);
     this.#waiting++;
-    state.waiting.push({ item, bytes, rows, sending });
+    this.#heldBytes += heldBytes(weight);
+    state.waiting.push({ item, ...weight, sending });
     this.#schedule(key, state);
   }
 
@@ -98,15 +108,23 @@ export class Coalescer<Key, Item> {
     if (state.waiting.length === 0 && state.inFlight === 0) this.#keys.delete(key);
   }
 
+  /** Settles what becomes of them: they are held here no longer. */
+  #release(entries: readonly Entry<Item>[], tell: (sending: Sending, index: number) => void): void {
+    for (const [index, entry] of entries.entries()) {
+      this.#heldBytes -= heldBytes(entry);
+      tell(entry.sending, index);
+    }
+  }
+
   async #send(key: Key, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
     try {
       const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
-      for (const [index, { sending }] of entries.entries()) sending.placed({ bundleId, index });
+      this.#release(entries, (sending, index) => sending.placed({ bundleId, index }));
     } catch (error) {
       // What waits behind it would wait for the same failure, one after another.
       const behind = state.waiting.splice(0);
       this.#waiting -= behind.length;
-      for (const { sending } of [...entries, ...behind]) sending.failed(error);
+      this.#release([...entries, ...behind], (sending) => sending.failed(error));
     } finally {
       state.inFlight--;
       this.#pump(key, state);
@@ -127,4 +145,8 @@ export class Coalescer<Key, Item> {
     }
     return count;
   }
+}
+
+function heldBytes({ bytes, besideBytes = 0 }: HeldWeight): number {
+  return bytes + besideBytes;
 }

@@ -1,8 +1,9 @@
+export { Admission, type AdmissionLimits, type PoolLoad } from './admission.ts';
 export { Cancellations } from './cancellations.ts';
 export { asQueueUnavailable, connect, type Redis, untilReady } from './connection.ts';
 export { type Claim, Consumer, HandBack } from './consumer.ts';
-export { type Depth, readDepth } from './depth.ts';
-export { type Found, lookup } from './lookup.ts';
+export { type Depth, type PoolDepth, readDepth } from './depth.ts';
+export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { ReplyReader } from './replies.ts';

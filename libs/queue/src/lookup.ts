@@ -28,6 +28,32 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
   return undefined;
 }
 
+export interface Wanted {
+  readonly id: string;
+  readonly address: Address;
+  readonly tenant: string;
+}
+
+/** The results of those that have one, in one round trip; predictions of one bundle cost little more than one. */
+export async function lookupSettled(redis: Redis, wanted: readonly Wanted[]): Promise<(readonly [id: string, record: ResultRecord])[]> {
+  const bundles = [...Map.groupBy(wanted, ({ address }) => address.bundleId)];
+  const pipeline = redis.pipeline();
+  for (const [bundleId, ofBundle] of bundles) {
+    const { pool } = (ofBundle[0] as Wanted).address;
+    pipeline.hmget(keysOf(pool).results(bundleId), 'tenant', ...ofBundle.map(({ address }) => String(address.index)));
+  }
+  const replies = await pipeline.exec() ?? [];
+  return bundles.flatMap(([, ofBundle], place) => {
+    const [error, values] = replies[place] as [Error | null, (string | null)[]];
+    if (error) throw error;
+    const [owner, ...records] = values;
+    return ofBundle.flatMap(({ id, tenant }, index) => {
+      const record = records[index];
+      return typeof record === 'string' && owner === tenant ? [[id, JSON.parse(record) as ResultRecord] as const] : [];
+    });
+  });
+}
+
 function pendingIn(bundle: Bundle, lane: Lane, index: number, tenant: string, claimed: boolean): Found | undefined {
   const prediction = bundle.predictions[index];
   if (!prediction || bundle.tenant !== tenant) return undefined;

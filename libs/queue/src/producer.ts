@@ -1,6 +1,8 @@
 // Adds bundles to the queue of their pool and lane.
-import type { Bundle } from '@millrace/protocol';
+import { readFileSync } from 'node:fs';
+import { type Bundle, earliestBundleId } from '@millrace/protocol';
 import { Queue } from 'bullmq';
+import { ReplyError } from 'ioredis';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keysOf, prefixOf } from './names.ts';
 import { Payloads } from './payloads.ts';
@@ -16,15 +18,20 @@ const eventStreamLength = 100;
 /** A handler only throws while Redis is away or a lock was lost: such a bundle is tried again for ever. */
 const retryForever = { attempts: Number.MAX_SAFE_INTEGER, backoff: { type: 'fixed', delay: 1000, jitter: 0.5 } } as const;
 
+interface Scripts {
+  millraceAdmit(keyCount: number, ...args: (string | number)[]): Promise<void>;
+}
+
 export class Producer {
-  readonly #redis: Redis;
-  readonly #payloadSeconds: number;
+  readonly #redis: Redis & Scripts;
+  readonly #retentionSeconds: number;
   readonly #queues = new Map<string, Queue>();
 
-  /** `payloadSeconds`: how long binary inputs are kept; they must outlive every deadline and retry. */
-  constructor(redis: Redis, payloadSeconds: number) {
-    this.#redis = redis;
-    this.#payloadSeconds = payloadSeconds;
+  /** `retentionSeconds`: how long bundles can be listed. Binary inputs are kept twice as long: they must outlive every deadline and retry. */
+  constructor(redis: Redis, retentionSeconds: number) {
+    redis.defineCommand('millraceAdmit', { lua: readFileSync(new URL('admit.lua', import.meta.url), 'utf8') });
+    this.#redis = redis as Redis & Scripts;
+    this.#retentionSeconds = retentionSeconds;
   }
 
   /**
@@ -32,16 +39,14 @@ export class Producer {
    * still have arrived, but nobody was told that it had.
    */
   async add(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
-    const keys = keysOf(pool);
-    const rows = bundle.predictions.reduce((sum, prediction) => sum + prediction.rows, 0);
     try {
-      // One connection keeps the order: payloads and depth are there before a worker can see the bundle.
-      const before = [
-        ...payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, this.#payloadSeconds)),
-        this.#redis.hincrby(keys.depth, bundle.lane, rows),
-      ];
+      // One connection keeps the order: payloads, depth and index are there before a worker can see the bundle.
+      const written = payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, 2 * this.#retentionSeconds));
+      const booked = this.#book(pool, bundleId, bundle);
       const added = this.#queueOf(pool, bundle.lane).add('bundle', bundle, { jobId: bundleId, removeOnComplete: true, ...retryForever });
-      await Promise.all([...before, added]);
+      // Where there is no answer the bundle may have arrived, and stays booked: an empty lane sets that right.
+      added.catch((error: unknown) => { if (error instanceof ReplyError) booked.then(() => this.#unbook(pool, bundleId, bundle)).catch(() => { /* likewise */ }); });
+      await Promise.all([...written, booked, added]);
     } catch (error) {
       throw asQueueUnavailable(error, 'Redis did not acknowledge the prediction, so it does not count as accepted');
     }
@@ -49,6 +54,18 @@ export class Producer {
 
   async close(): Promise<void> {
     await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
+  }
+
+  async #book(pool: string, bundleId: string, { lane, tenant, ...bundle }: Bundle): Promise<void> {
+    const keys = keysOf(pool);
+    const forgetBefore = earliestBundleId(pool, Date.now() - 1000 * this.#retentionSeconds);
+    await this.#redis.millraceAdmit(2, keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
+  }
+
+  async #unbook(pool: string, bundleId: string, { lane, tenant, ...bundle }: Bundle): Promise<void> {
+    const keys = keysOf(pool);
+    const rows = -rowsOf(bundle);
+    await this.#redis.pipeline().zrem(keys.index(tenant), bundleId).hincrby(keys.depth, lane, rows).hincrby(keys.depth, `${lane}/${tenant}`, rows).exec();
   }
 
   #queueOf(pool: string, lane: string): Queue {
@@ -61,4 +78,8 @@ export class Producer {
     }
     return queue;
   }
+}
+
+function rowsOf({ predictions }: Pick<Bundle, 'predictions'>): number {
+  return predictions.reduce((sum, prediction) => sum + prediction.rows, 0);
 }

@@ -41,7 +41,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       description: 'Answers 202 once the prediction is safe, or 200 with its result where `Prefer: wait` was given and it came in time.',
       headers: PreferWait,
       body: PredictionRequest,
-      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'overloaded') },
+      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'overloaded', 'tenant-queue-full') },
     },
   }, async (request, reply) => {
     const faults = new FaultList();
@@ -83,6 +83,8 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       }
     }));
     const settled = results.every((result) => result instanceof MillraceError || (result.settled ?? result.reply !== undefined));
+    const retryAfter = Math.max(0, ...results.map((result) => (result instanceof MillraceError && result.retryAfterSeconds) || 0));
+    if (retryAfter > 0) void reply.header('retry-after', retryAfter);
     return reply.code(settled ? 200 : 202).type(json).send(batchText(results));
   });
 
