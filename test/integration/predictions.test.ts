@@ -153,7 +153,7 @@ test('unknown ids, paths and methods have their problems', async () => {
   expect((await send(system, 'GET', `/api/v1/predictions/${old}`)).body).toMatchObject({ type: '/problems/result-expired', status: 410 });
   expect((await send(system, 'GET', '/nowhere')).status).toBe(404);
   const wrong = await send(system, 'DELETE', '/api/v1/predictions');
-  expect([wrong.status, wrong.headers.get('allow'), wrong.body.type]).toEqual([405, 'POST', '/problems/method-not-allowed']);
+  expect([wrong.status, wrong.headers.get('allow'), wrong.body.type]).toEqual([405, 'GET, HEAD, POST', '/problems/method-not-allowed']);
   expect((await send(system, 'GET', '/problems/not-found')).body).toMatchObject({ code: 'not-found', status: 404 });
 });
 

@@ -47,7 +47,7 @@ const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
   ...config, log, registry, repository, metrics, version: manifest.version,
   intake: new Intake({ ...config, ...metrics, repository, producer, admission, waiters }),
-  predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
+  predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },

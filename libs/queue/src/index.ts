@@ -3,6 +3,7 @@ export { Cancellations } from './cancellations.ts';
 export { asQueueUnavailable, connect, type Redis, untilReady } from './connection.ts';
 export { type Claim, Consumer, HandBack } from './consumer.ts';
 export { type Depth, type PoolDepth, readDepth } from './depth.ts';
+export { type Listed, listPredictions, type ListQuery, type Page, type Position, type Summary } from './listing.ts';
 export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';

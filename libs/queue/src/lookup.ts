@@ -23,7 +23,10 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
   if (record !== null) return owner === tenant ? { kind: 'settled', record: JSON.parse(record) as ResultRecord } : undefined;
   for (const [place, lane] of lanes.entries()) {
     const data = replies[2 * place] as string | null;
-    if (data !== null) return pendingIn(JSON.parse(data) as Bundle, lane, address.index, tenant, replies[2 * place + 1] === 1);
+    if (data === null) continue;
+    const bundle = JSON.parse(data) as Bundle;
+    const pending = pendingIn(bundle, address.index, tenant, replies[2 * place + 1] === 1);
+    return pending && { kind: 'pending', pending, rows: bundle.predictions[address.index]?.rows ?? 0, lane, replyTo: bundle.replyTo };
   }
   return undefined;
 }
@@ -54,16 +57,16 @@ export async function lookupSettled(redis: Redis, wanted: readonly Wanted[]): Pr
   });
 }
 
-function pendingIn(bundle: Bundle, lane: Lane, index: number, tenant: string, claimed: boolean): Found | undefined {
+/** The state of a prediction that its bundle carries; undefined where it carries none there, or another tenant's. */
+export function pendingIn(bundle: Bundle, index: number, tenant: string, claimed: boolean): Pending | undefined {
   const prediction = bundle.predictions[index];
   if (!prediction || bundle.tenant !== tenant) return undefined;
-  const { acceptedAt, echo, rows } = prediction;
-  const pending: Pending = {
+  const { acceptedAt, echo } = prediction;
+  return {
     state: claimed ? 'running' : 'queued',
     model: bundle.model.name,
     version: bundle.model.version,
     acceptedAt,
     ...(echo && { echo }),
   };
-  return { kind: 'pending', pending, rows, lane, replyTo: bundle.replyTo };
 }

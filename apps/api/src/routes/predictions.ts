@@ -17,7 +17,7 @@ export interface PredictionRoutes {
 
 const json = 'application/json; charset=utf-8';
 /** Until there are keys, everything belongs to one tenant. */
-const tenant = 'default';
+export const tenant = 'default';
 
 const PreferWait = Type.Object({
   prefer: Type.Optional(Type.String({ description: `\`wait=<seconds>\` (RFC 7240): answer with the result where it comes in time; at most ${httpLimits.waitSeconds}` })),
