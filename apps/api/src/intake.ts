@@ -174,7 +174,7 @@ export class Intake {
 }
 
 /** What a queued prediction takes in Redis beside its inputs (docs/05-operations.md). */
-const overheadBytes = 300;
+const overheadBytes = 200;
 const base64Growth = 4 / 3;
 
 function metadataBytes(metadata: PredictionRequest['metadata']): number {
