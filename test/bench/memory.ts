@@ -127,15 +127,15 @@ async function untilDrained(redis: Redis): Promise<void> {
 async function whileSampling(urls: readonly string[], action: () => Promise<void>): Promise<{ rss: readonly number[]; seconds: number }> {
   const rss = urls.map(() => 0);
   const startedAt = performance.now();
-  let running = true;
-  const done = action().finally(() => { running = false; });
+  const over = new AbortController();
+  const done = action().finally(() => over.abort());
   const sample = async () => {
     for (const [place, url] of urls.entries()) rss[place] = Math.max(rss[place] ?? 0, await residentBytes(url));
   };
   do {
     await sample();
     await new Promise((resolve) => { setTimeout(resolve, sampleMs); });
-  } while (running);
+  } while (!over.signal.aborted);
   await done;
   const seconds = (performance.now() - startedAt) / 1000;
   await sample();

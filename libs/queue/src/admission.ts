@@ -40,7 +40,6 @@ const pollMs = 500;
 const staleMs = 5000;
 /** The rest is for results: they must fit in while the queue is full. */
 const memoryShare = 0.9;
-const retryAfter = { leastSeconds: 1, mostSeconds: 300, whileNothingDrainsSeconds: 30 } as const;
 
 export class Admission {
   readonly #options: AdmissionOptions;
@@ -77,7 +76,6 @@ export class Admission {
   async start(): Promise<void> {
     this.#polling = this.#poll();
     await this.#polling;
-    if (!this.#stopped) this.#timer = setTimeout(() => { void this.start(); }, pollMs);
   }
 
   async stop(): Promise<void> {
@@ -108,14 +106,15 @@ export class Admission {
     const { pool, lane, tenant, rows } = entrant;
     const inLane = depth.lanes[lane].rows + this.#unread(laneKey(entrant));
     if (inLane > 0 && inLane + rows > maxQueuedRows) {
-      throw new MillraceError('queue-full', `${inLane} rows wait in the pool "${pool}", which holds ${maxQueuedRows}`, { retryAfterSeconds: secondsToDrain(inLane + rows - maxQueuedRows, drain) });
+      const retryAfterSeconds = drain.retryAfterSeconds(inLane + rows - maxQueuedRows);
+      throw new MillraceError('queue-full', `${inLane} rows wait in the pool "${pool}", which holds ${maxQueuedRows}`, { retryAfterSeconds });
     }
     const ofTenant = (depth.lanes[lane].tenants.get(tenant) ?? 0) + this.#unread(tenantKey(entrant));
     if (ofTenant > 0 && ofTenant + rows > maxQueuedRowsPerTenant) {
       // Others' rows drain between its own.
       const share = ofTenant / Math.max(inLane, ofTenant);
       const detail = `${ofTenant} rows of yours wait in the pool "${pool}", which holds ${maxQueuedRowsPerTenant} of each tenant`;
-      throw new MillraceError('tenant-queue-full', detail, { retryAfterSeconds: secondsToDrain((ofTenant + rows - maxQueuedRowsPerTenant) / share, drain) });
+      throw new MillraceError('tenant-queue-full', detail, { retryAfterSeconds: drain.retryAfterSeconds((ofTenant + rows - maxQueuedRowsPerTenant) / share) });
     }
   }
 
@@ -126,7 +125,7 @@ export class Admission {
     if (maxBytes === 0 || excess <= 0) return;
     const rowsOfExcess = depth.lanes[entrant.lane].rows * excess / used;
     const detail = `Redis uses ${Math.floor(100 * used / maxBytes)} % of its memory; from ${100 * memoryShare} % on nothing more is queued, so that results find room`;
-    throw new MillraceError('queue-memory', detail, { retryAfterSeconds: secondsToDrain(rowsOfExcess, drain) });
+    throw new MillraceError('queue-memory', detail, { retryAfterSeconds: drain.retryAfterSeconds(rowsOfExcess) });
   }
 
   /** A wait shorter than the time between two readings may be over already, so nobody is refused for it. */
@@ -137,7 +136,7 @@ export class Admission {
     const waitMs = 1000 * ahead / drain.rowsPerSecond;
     if (waitMs <= Math.max(deadlineMs, pollMs)) return;
     const detail = `${ahead} rows wait before it, and the workers do ${Math.round(drain.rowsPerSecond)} a second: it would not start within ${deadlineMs} ms`;
-    throw new MillraceError('deadline-unmeetable', detail, { retryAfterSeconds: secondsToDrain(ahead - deadlineMs / 1000 * drain.rowsPerSecond, drain) });
+    throw new MillraceError('deadline-unmeetable', detail, { retryAfterSeconds: drain.retryAfterSeconds(ahead - deadlineMs / 1000 * drain.rowsPerSecond) });
   }
 
   #unread(key: string): number {
@@ -160,6 +159,7 @@ export class Admission {
       this.#failing = true;
     }
     this.#before = new Map();
+    if (!this.#stopped) this.#timer = setTimeout(() => { this.#polling = this.#poll(); }, pollMs);
   }
 
   #note(pool: string, depth: PoolDepth): void {
@@ -175,10 +175,4 @@ function laneKey({ pool, lane }: Entrant): string {
 
 function tenantKey(entrant: Entrant): string {
   return `${laneKey(entrant)}/${entrant.tenant}`;
-}
-
-function secondsToDrain(rows: number, { rowsPerSecond = 0, standsStill }: DrainRate): number {
-  const { leastSeconds, mostSeconds, whileNothingDrainsSeconds } = retryAfter;
-  if (standsStill || rowsPerSecond === 0) return whileNothingDrainsSeconds;
-  return Math.min(mostSeconds, Math.max(leastSeconds, Math.ceil(rows / rowsPerSecond)));
 }

@@ -41,3 +41,10 @@ test('a counter that Redis has lost is no speed', () => {
   for (const [index, settled] of [1000, 1500, 3, 503].entries()) drain.note({ at: 500 * index, rows: 5000, settled });
   expect(drain.rowsPerSecond).toBe(1000);
 });
+
+test('when to try again: as long as the rows take, between a second and five minutes; half a minute where nothing drains', () => {
+  const drain = drainedBy([[5000, 0], [5000, 500]]);
+  expect([1, 2500, 1e9].map((rows) => drain.retryAfterSeconds(rows))).toEqual([1, 3, 300]);
+  expect(new DrainRate().retryAfterSeconds(1)).toBe(30);
+  expect(drainedBy([[5000, 0], [5000, 500], ...times(60, [5000, 0] as const)]).retryAfterSeconds(1)).toBe(30);
+});

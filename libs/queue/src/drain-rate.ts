@@ -13,6 +13,7 @@ export interface DrainReading {
 const fadeSeconds = 10;
 /** A pool that has settled nothing for so long, though rows waited, stands still. */
 const stillSeconds = 10;
+const retryAfter = { leastSeconds: 1, mostSeconds: 300, whileNothingDrainsSeconds: 30 } as const;
 
 export class DrainRate {
   #last: DrainReading | undefined;
@@ -26,6 +27,13 @@ export class DrainRate {
 
   get standsStill(): boolean {
     return this.#last !== undefined && this.#last.at - this.#movedAt > 1000 * stillSeconds;
+  }
+
+  /** When to try again where so many rows have to drain first. */
+  retryAfterSeconds(rows: number): number {
+    const { leastSeconds, mostSeconds, whileNothingDrainsSeconds } = retryAfter;
+    if (this.standsStill || !this.#rowsPerSecond) return whileNothingDrainsSeconds;
+    return Math.min(mostSeconds, Math.max(leastSeconds, Math.ceil(rows / this.#rowsPerSecond)));
   }
 
   /**
