@@ -89,6 +89,14 @@ test('an add that Redis refuses for its memory says so', async () => {
   expect(await redis.keys('millrace:{oom}:*')).toEqual([]);
 });
 
+test('a Redis that takes no writes says why', async () => {
+  const { redis, add } = await poolOf('replica');
+  await redis.replicaof('127.0.0.1', 1);
+  await expect(add('a', 3)).rejects.toMatchObject({ code: 'queue-unavailable', message: 'This Redis is a replica that takes no writes' });
+  await redis.replicaof('NO', 'ONE');
+  await add('a', 3);
+});
+
 test('a pool, and a tenant in it, takes rows up to its limit; what was let in here counts at once', async () => {
   const { add, admission, ask } = await poolOf('full');
   await add('a', 500);
@@ -169,6 +177,20 @@ test('where Redis is full all the same, the problem says so, and what was accept
   await startWorker(system);
   await redis.config('SET', 'maxmemory', 0);
   expect((await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`)).body.status).toBe('succeeded');
+});
+
+test('a deadline that the backlog cannot meet is refused at once over HTTP, and one that it can meet is not', async () => {
+  const system = await startTestSystem();
+  onTestFinished(() => system.stop());
+  /** About 5 ms of one core. */
+  const heavy = { model: 'digits-deep', inputs: large.inputs.slice(0, 8) };
+  const { body } = await send(system, 'POST', '/api/v1/predictions:batch', { requests: Array.from({ length: 1000 }, () => heavy) });
+  expect(body.accepted).toBe(1000);
+  await until(async () => /millrace_queue_drain_rows_per_second\{/.test((await send(system, 'GET', '/metrics')).body as string), 'a drain rate');
+  const refusal = await send(system, 'POST', '/api/v1/predictions', { ...heavy, deadline_ms: 600 });
+  expect([refusal.status, refusal.body.type]).toEqual([503, '/problems/deadline-unmeetable']);
+  expect(Number(refusal.headers.get('retry-after'))).toBeGreaterThan(0);
+  expect((await send(system, 'POST', '/api/v1/predictions', { ...heavy, deadline_ms: 3_600_000 })).status).toBe(202);
 });
 
 test('settings bound what a pool takes over HTTP', async () => {
