@@ -6,7 +6,7 @@ import {
   below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
   MillraceError, newBundleId, predictionId, type PredictionRequest, priorities, readInputs, sizeBytes, type Tensor, type Tensors, toWireAll,
 } from '@millrace/protocol';
-import { asQueueUnavailable, type IdempotencyKeys, type Payload, type Producer, type Reservation, type Reserved } from '@millrace/queue';
+import { type Admission, asQueueUnavailable, type IdempotencyKeys, type Payload, type Producer, type Reservation, type Reserved } from '@millrace/queue';
 import type { Waiters, Wake } from './waiters.ts';
 
 /** A prediction that may be queued: it fits its model. */
@@ -15,7 +15,9 @@ export interface CheckedPrediction {
   readonly bundled: BundledPrediction;
   readonly priority: number;
   readonly payload: Uint8Array | undefined;
+  /** What of it travels inside the bundle. */
   readonly bytes: number;
+  readonly deadlineMs: number | undefined;
 }
 
 /** What may travel together: one tenant's predictions for one version. One object for each, so that it can be a key. */
@@ -57,11 +59,13 @@ export interface Submitted {
 export interface IntakeOptions {
   readonly repository: ModelRepository;
   readonly producer: Producer;
+  readonly admission: Admission;
   readonly waiters: Waiters;
   readonly idempotency: IdempotencyKeys;
   readonly bundleSize: Histogram;
   readonly maxRows: number;
   readonly maxWaiting: number;
+  readonly maxWaitingBytes: number;
   readonly bundlePredictions: number;
   readonly addsInFlight: number;
 }
@@ -78,6 +82,7 @@ export class Intake {
       limits: { ...bundleLimits, predictions: options.bundlePredictions },
       sendsInFlight: options.addsInFlight,
       maxWaiting: options.maxWaiting,
+      maxWaitingBytes: options.maxWaitingBytes,
     });
   }
 
@@ -107,17 +112,20 @@ export class Intake {
       ...(maxAttempts !== undefined && { maxAttempts }),
       ...((metadata ?? parameters) && { echo: { ...(metadata && { metadata }), ...(parameters && { parameters }) } }),
     };
-    return { version, bundled, priority, payload: detached?.payload, bytes: detached ? 0 : bytes };
+    return { version, bundled, priority, payload: detached?.payload, bytes: (detached ? 0 : bytes) + metadataBytes(metadata), deadlineMs };
   }
 
   /**
    * Queues the prediction and, with `waitMs`, waits for its result; one that its idempotency key leads to is not waited
-   * for. Rejects with `overloaded`, `queue-unavailable` or `idempotency-mismatch`.
+   * for. Rejects where admission refuses it, or with `overloaded`, `queue-unavailable` or `idempotency-mismatch`.
    */
   async submit(checked: CheckedPrediction, options: SubmitOptions): Promise<Submitted> {
-    const { waiters, idempotency } = this.#options;
+    const { waiters, admission, idempotency } = this.#options;
     const { tenant, waitMs, reservation } = options;
     const { pool } = checked.version.manifest;
+    const { bytes, bundled: { rows }, payload, deadlineMs } = checked;
+    const besideBytes = payload?.byteLength ?? 0;
+    admission.admit({ pool, lane: 'online', tenant, rows, bytes: bytes * base64Growth + besideBytes + overheadBytes, deadlineMs });
     if (waitMs > 0 && !waiters.listensTo(pool)) await waiters.listenTo(pool);
     const { place: { id, replayedAfterMs: ageMs }, reply } = await this.#enqueue(checked, options);
     if (ageMs === undefined) return { id, checked, reply, replayed: false };
@@ -142,8 +150,9 @@ export class Intake {
         resolve({ place, reply: undefined });
       };
       if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
-      const { bytes, bundled: { rows } } = checked;
-      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, { bytes, rows }, {
+      const { bytes, payload, bundled: { rows } } = checked;
+      const weight = { bytes, besideBytes: payload?.byteLength ?? 0, rows };
+      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, weight, {
         placed: (itsPlace) => {
           place = itsPlace;
           if (place.replayedAfterMs !== undefined) clearTimeout(timer);
@@ -227,6 +236,16 @@ function elsewhereBy(reserved: Reserved): Place | MillraceError | undefined {
 
 function rethrowUnavailable(error: unknown): never {
   throw asQueueUnavailable(error);
+}
+
+/** What a queued prediction takes in Redis beside its inputs (docs/05-operations.md). */
+const overheadBytes = 200;
+const base64Growth = 4 / 3;
+
+function metadataBytes(metadata: PredictionRequest['metadata']): number {
+  let sum = 0;
+  for (const name in metadata) sum += name.length + (metadata[name] as string).length;
+  return sum;
 }
 
 function totalBytes(tensors: Tensors): number {

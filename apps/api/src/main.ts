@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { connect, IdempotencyKeys, Producer, untilReady } from '@millrace/queue';
+import { Admission, connect, IdempotencyKeys, Producer, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { ApiConfig } from './config.ts';
 import { Intake } from './intake.ts';
@@ -31,19 +31,23 @@ void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) =
 const redis = connect(redisUrl, 'producer', onError);
 life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
-const producer = new Producer(redis, 2 * retentionSeconds);
+const producer = new Producer(redis, retentionSeconds);
 life.own('producer', () => producer.close());
 const waiters = new Waiters({ redis, redisUrl, node: randomUUID(), retentionSeconds, onError });
 waiters.start();
 life.own('waiters', () => waiters.stop());
 
-const registry = createRegistry('api', manifest.version);
 const pools = () => new Set(repository.models.map((model) => model.manifest.pool));
-const metrics = createApiMetrics(registry, redis, pools);
+const admission = new Admission({ redis, pools, limits: config, onError: (error) => log.warn({ err: error }, 'queue depth cannot be read') });
+await admission.start();
+life.own('admission', () => admission.stop());
+
+const registry = createRegistry('api', manifest.version);
+const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
   ...config, log, registry, repository, metrics, version: manifest.version,
-  intake: new Intake({ ...config, ...metrics, repository, producer, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
-  predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
+  intake: new Intake({ ...config, ...metrics, repository, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
+  predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },

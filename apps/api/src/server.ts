@@ -9,6 +9,7 @@ import { parseBody } from './body.ts';
 import { observeRequests } from './metrics.ts';
 import { replyWithProblems } from './problems.ts';
 import { healthRoutes } from './routes/health.ts';
+import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 
@@ -23,6 +24,8 @@ export interface ServerOptions extends PredictionRoutes {
 
 /** Slow clients may take this long to send a request. */
 const requestTimeoutMs = 60_000;
+/** A client that neither sends nor reads for so long is cut off, and what was written for it is freed. Longer than any wait for a result. */
+const silenceTimeoutMs = 120_000;
 
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const loggerInstance: FastifyBaseLogger = options.log;
@@ -33,6 +36,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     genReqId: requestIds(),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
+    connectionTimeout: silenceTimeoutMs,
     forceCloseConnections: 'idle',
     ajv: { customOptions: { allErrors: true, coerceTypes: false, removeAdditional: false, useDefaults: false } },
   });
@@ -51,6 +55,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   healthRoutes(app, options);
   await app.register((api, _options, done) => {
     predictionRoutes(api, options);
+    listRoutes(api, options);
     modelRoutes(api, options);
     done();
   }, { prefix: '/api/v1' });
@@ -74,7 +79,7 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       openapi: '3.1.0',
       info: { title: 'Millrace', version, description: 'Queue-driven inference for ONNX models: submit predictions, wait for them or come back for the results.', license: { name: 'MIT' } },
       tags: [
-        { name: 'predictions', description: 'Submit, read and cancel' },
+        { name: 'predictions', description: 'Submit, read, list and cancel' },
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'operations', description: 'Health and metrics' },
       ],

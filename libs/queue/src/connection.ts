@@ -1,7 +1,7 @@
 // Redis connections by role. Reconnecting never gives up and never waits long: BullMQ's own back-off reaches 20 s.
 import type { Writable } from 'node:stream';
 import { MillraceError } from '@millrace/protocol';
-import { Redis } from 'ioredis';
+import { Redis, ReplyError } from 'ioredis';
 
 export type { Redis } from 'ioredis';
 
@@ -61,8 +61,17 @@ export async function untilReady(redis: Redis, timeoutMs: number): Promise<void>
   });
 }
 
-/** Turns what ioredis and BullMQ reject with, while Redis is away, into the catalogue's `queue-unavailable`. */
+/** Turns what ioredis and BullMQ reject with into the catalogue's `queue-unavailable`, or `queue-memory` where Redis is full. */
 export function asQueueUnavailable(error: unknown, detail = 'Redis cannot be reached'): MillraceError {
   if (error instanceof MillraceError) return error;
-  return new MillraceError('queue-unavailable', detail, { cause: error, retryAfterSeconds: 2 });
+  // A script's error has the code somewhere inside.
+  const code = error instanceof ReplyError ? /\b(OOM|MISCONF|LOADING|READONLY)\b/.exec((error as Error).message)?.[1] : undefined;
+  if (code === 'OOM') return new MillraceError('queue-memory', 'Redis is at its memory limit and takes nothing more', { cause: error, retryAfterSeconds: 30 });
+  return new MillraceError('queue-unavailable', refusals[code ?? ''] ?? detail, { cause: error, retryAfterSeconds: 2 });
 }
+
+const refusals: Readonly<Record<string, string>> = {
+  MISCONF: 'Redis cannot write to its disk, and takes nothing until it can',
+  LOADING: 'Redis is loading its data',
+  READONLY: 'This Redis is a replica that takes no writes',
+};

@@ -1,9 +1,11 @@
+export { Admission, type AdmissionLimits, type PoolLoad } from './admission.ts';
 export { Cancellations } from './cancellations.ts';
 export { asQueueUnavailable, connect, type Redis, untilReady } from './connection.ts';
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
-export { type Depth, readDepth } from './depth.ts';
+export { type Depth, type PoolDepth, readDepth } from './depth.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
-export { type Found, lookup } from './lookup.ts';
+export { type Listed, listPredictions, type ListQuery, type Page, type Position, type Summary } from './listing.ts';
+export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';

@@ -18,7 +18,7 @@ export interface PredictionRoutes {
 
 const json = 'application/json; charset=utf-8';
 /** Until there are keys, everything belongs to one tenant. */
-const tenant = 'default';
+export const tenant = 'default';
 
 const SubmitHeaders = Type.Object({
   'idempotency-key': Type.Optional(Type.String({ description: 'Repeated with the same body, the submission answers with the prediction that the first one made; with another body it is refused. Remembered as long as results are kept' })),
@@ -47,7 +47,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       description: 'Answers 202 once the prediction is safe, or 200 with its result where `Prefer: wait` was given and it came in time.',
       headers: SubmitHeaders,
       body: PredictionRequest,
-      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'idempotency-mismatch', 'overloaded') },
+      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'idempotency-mismatch', 'overloaded', 'tenant-queue-full') },
     },
   }, async (request, reply) => {
     const faults = new FaultList();
@@ -92,6 +92,8 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       }
     }));
     const settled = results.every((result) => result instanceof MillraceError || (result.settled ?? result.reply !== undefined));
+    const retryAfter = Math.max(0, ...results.map((result) => (result instanceof MillraceError && result.retryAfterSeconds) || 0));
+    if (retryAfter > 0) void reply.header('retry-after', retryAfter);
     return reply.code(settled ? 200 : 202).type(json).send(batchText(results));
   });
 
