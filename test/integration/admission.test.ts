@@ -75,7 +75,7 @@ test('the oldest bundle is found among those with a priority too', async () => {
 
 test('what Redis refuses with an error is not counted', async () => {
   const { redis, add } = await poolOf('unbooked');
-  await redis.set('millrace:{unbooked}:online:wait', 'not a list');
+  await redis.set('millrace:{unbooked}:online:prioritized', 'not a sorted set');
   await expect(add('a', 3)).rejects.toMatchObject({ code: 'queue-unavailable' });
   await until(async () => await redis.hget('millrace:{unbooked}:depth', 'online') === '0', 'it is taken back');
   expect(await redis.zcard('millrace:{unbooked}:index:a')).toBe(0);
