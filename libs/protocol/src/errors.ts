@@ -12,14 +12,17 @@ interface ErrorKind {
 
 export const errorCatalogue = {
   'malformed-request': { status: 400, title: 'The request cannot be read', retryable: false },
+  'unauthorized': { status: 401, title: 'The request needs a valid API key', retryable: false },
+  'forbidden': { status: 403, title: 'The API key does not allow this', retryable: false },
   'not-found': { status: 404, title: 'There is no such thing here', retryable: false },
   'unknown-model': { status: 404, title: 'The model, version or alias is not in the repository', retryable: false },
   'method-not-allowed': { status: 405, title: 'This path does not take that method', retryable: false },
   'not-cancelable': { status: 409, title: 'The prediction had already ended', retryable: false },
   'result-expired': { status: 410, title: 'The result is older than the retention', retryable: false },
   'payload-too-large': { status: 413, title: 'The request is larger than the limit', retryable: false },
-  'unsupported-media-type': { status: 415, title: 'The body must be application/json', retryable: false },
+  'unsupported-media-type': { status: 415, title: 'The body’s type or encoding cannot be read', retryable: false },
   'invalid-prediction': { status: 422, title: 'The prediction does not fit its model or the schema', retryable: false },
+  'rate-limited': { status: 429, title: 'The API key has used up what it may do', retryable: true },
   'internal': { status: 500, title: 'Something broke on our side', retryable: true },
   'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
   'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
