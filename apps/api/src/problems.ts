@@ -7,6 +7,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, Fasti
 export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reason'>, bodyLimitBytes: number): void {
   const reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => {
     rejected.inc({ reason: error.code });
+    if (error.code === 'unauthorized') void response.header('www-authenticate', 'Bearer realm="millrace"');
     if (error.retryAfterSeconds !== undefined) void response.header('retry-after', error.retryAfterSeconds);
     // As bytes, so that the type goes out as it is: JSON media types have no charset (RFC 8259 §11).
     return response.code(error.status).header('content-type', 'application/problem+json').send(Buffer.from(JSON.stringify({ ...problemOf(error), instance: request.id })));

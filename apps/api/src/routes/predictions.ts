@@ -16,8 +16,6 @@ export interface PredictionRoutes {
 }
 
 const json = 'application/json; charset=utf-8';
-/** Until there are keys, everything belongs to one tenant. */
-const tenant = 'default';
 
 const PreferWait = Type.Object({
   prefer: Type.Optional(Type.String({ description: `\`wait=<seconds>\` (RFC 7240): answer with the result where it comes in time; at most ${httpLimits.waitSeconds}` })),
@@ -34,6 +32,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   const tags = ['predictions'];
 
   app.post<{ Body: Partial<PredictionRequest> | null | undefined }>('/predictions', {
+    config: { scope: 'predict:write', predictions: () => 1 },
     attachValidation: true,
     schema: {
       tags,
@@ -44,6 +43,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'overloaded') },
     },
   }, async (request, reply) => {
+    const { tenant } = request.caller;
     const faults = new FaultList();
     for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
     const checked = intake.check(objectOr(request.body), faults);
@@ -57,6 +57,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
+    config: { scope: 'predict:write', predictions: batchLength },
     attachValidation: true,
     schema: {
       tags,
@@ -67,6 +68,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       response: { 200: PredictionBatch, 202: PredictionBatch, ...problemResponses('malformed-request', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction') },
     },
   }, async (request, reply) => {
+    const { tenant } = request.caller;
     const { items, faultsByItem } = splitBatch(request);
     const waitMs = preferredWaitMs(request, reply);
     const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
@@ -87,6 +89,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   });
 
   app.get<{ Params: { id: string }; Querystring: ReadQuery }>('/predictions/:id', {
+    config: { scope: 'predict:read' },
     schema: {
       tags,
       summary: 'Read a prediction, or wait for its result',
@@ -98,7 +101,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   }, async (request, reply) => {
     const { wait = '0', format } = request.query;
     const { id } = request.params;
-    const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
+    const { known } = await predictions.find(id, request.caller.tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
     const prediction = presentPrediction(id, known, { format });
     const etag = `"${prediction.status}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
@@ -108,6 +111,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   });
 
   app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
+    config: { scope: 'predict:write' },
     schema: {
       tags,
       summary: 'Cancel a prediction',
@@ -115,7 +119,13 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       params: Id,
       response: { 200: Prediction, ...problemResponses('not-found', 'not-cancelable', 'result-expired', 'queue-unavailable') },
     },
-  }, async ({ params: { id } }) => presentPrediction(id, await predictions.cancel(id, tenant)));
+  }, async ({ params: { id }, caller }) => presentPrediction(id, await predictions.cancel(id, caller.tenant)));
+}
+
+/** How many predictions a batch asks for; one that is no batch asks for one. */
+function batchLength(body: unknown): number {
+  const { requests } = objectOr(body) as { requests?: unknown };
+  return Array.isArray(requests) ? requests.length : 1;
 }
 
 function splitBatch(request: FastifyRequest<{ Body: { requests?: unknown } }>): { items: readonly unknown[]; faultsByItem: FaultList[] } {
