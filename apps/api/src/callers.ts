@@ -47,7 +47,7 @@ export function admitCallers(app: FastifyInstance, { keys, exposed }: CallerOpti
     request.caller = anybody;
     if (keys.isEmpty && !exposed) return done();
     const { scope } = request.routeOptions.config;
-    // Unknown paths have no scope; they say nothing but that.
+    // A path that leads nowhere has no scope.
     if (scope === 'public' || request.is404) return done();
     try {
       admit(request, scope as Scope, keys);

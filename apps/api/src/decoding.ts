@@ -56,6 +56,7 @@ function guarded(payload: RequestPayload, encoding: Encoding | undefined, limit:
   decoder?.on('error', ({ message }) => guard.destroy(new MillraceError('malformed-request', `The body is not ${encoding}: ${message}`)));
   guard.on('close', () => {
     payload.unpipe();
+    payload.resume();
     decoder?.destroy();
   });
   (decoder ? payload.pipe(decoder) : payload).pipe(guard);
