@@ -28,10 +28,11 @@ const text = JSON.stringify(iris);
 const padded = (bytes: number) => text.padEnd(bytes);
 
 async function post(body: string | Uint8Array<ArrayBuffer> | ReadableStream, headers: Record<string, string> = {}, apiKey = key): Promise<Pick<Answer, 'status' | 'headers' | 'body'>> {
-  const response = await fetch(`${system.url}/api/v1/predictions`, {
+  const init: RequestInit & { duplex?: 'half' } = {
     method: 'POST', body, headers: { 'content-type': 'application/json', prefer: 'wait=30', authorization: `Bearer ${apiKey}`, ...headers },
     ...(body instanceof ReadableStream && { duplex: 'half' }),
-  } as RequestInit);
+  };
+  const response = await fetch(`${system.url}/api/v1/predictions`, init);
   return { status: response.status, headers: response.headers, body: await response.json() };
 }
 
@@ -77,15 +78,20 @@ test('a key may hold bodies to fewer bytes, however they come', async () => {
 });
 
 test.each([
-  ['an unknown encoding', 'compress', text, 415, 'unsupported-media-type'],
-  ['two encodings', 'gzip, br', gzipSync(brotliCompressSync(text)), 415, 'unsupported-media-type'],
-  ['a body that is not what it says', 'gzip', text, 400, 'malformed-request'],
-  ['half a body', 'gzip', gzipSync(text).subarray(0, 30), 400, 'malformed-request'],
-  ['a zstd body that wants 128 MiB of window', 'zstd', Buffer.from('28b52ffd0088010000', 'hex'), 400, 'malformed-request'],
-])('%s is refused', async (_name, encoding, body, status, code) => {
-  const answer = await post(typeof body === 'string' ? body : new Uint8Array(body), { 'content-encoding': encoding });
-  expect([answer.status, answer.body.type]).toEqual([status, `/problems/${code}`]);
-  if (status === 415) expect(answer.headers.get('accept-encoding')).toBe('gzip, br, deflate, zstd');
+  ['an unknown encoding', 'compress', Buffer.from(text)],
+  ['two encodings', 'gzip, br', gzipSync(brotliCompressSync(text))],
+])('%s is refused with those that are known', async (_name, encoding, body) => {
+  const answer = await post(new Uint8Array(body), { 'content-encoding': encoding });
+  expect([answer.status, answer.body.type, answer.headers.get('accept-encoding')]).toEqual([415, '/problems/unsupported-media-type', 'gzip, br, deflate, zstd']);
+});
+
+test.each([
+  ['a body that is not what it says', 'gzip', Buffer.from(text)],
+  ['half a body', 'gzip', gzipSync(text).subarray(0, 30)],
+  ['a zstd body that wants 128 MiB of window', 'zstd', Buffer.from('28b52ffd0088010000', 'hex')],
+])('%s is refused', async (_name, encoding, body) => {
+  const answer = await post(new Uint8Array(body), { 'content-encoding': encoding });
+  expect([answer.status, answer.body.type]).toEqual([400, '/problems/malformed-request']);
 });
 
 test('a broken body that nobody reads breaks nothing', async () => {

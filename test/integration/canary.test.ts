@@ -41,7 +41,7 @@ class System {
   constructor(port: number, folder: string) {
     this.port = port;
     this.folder = folder;
-    this.#env = { MILLRACE_MODELS: fixtureModels, MILLRACE_PORT: '0', MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'trace', DEBUG: '' };
+    this.#env = { MILLRACE_MODELS: fixtureModels, MILLRACE_PORT: '0', MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'trace' };
   }
 
   get redisUrl(): string {

@@ -93,10 +93,12 @@ test('what is public is public on purpose, and documented like the rest', async 
   const open = routes.filter(({ method, url, scope }) => scope === 'public' && method === 'GET' && !url.startsWith('/docs')).map(({ url }) => url);
   expect(open.toSorted()).toEqual(['/healthz', '/openapi.json', '/problems/:code', '/readyz']);
   const { paths } = (await send(system, 'GET', '/openapi.json')).body;
-  for (const { method, url, scope } of routes) {
-    const documented = paths[url.replaceAll(/(?<!:):(\w+)/g, '{$1}').replaceAll('::', ':')]?.[method.toLowerCase()];
-    if (documented) expect([url, documented.security]).toEqual([url, scope === 'public' ? undefined : [{ apiKey: [scope] }]]);
-  }
+  const documented = routes.flatMap(({ method, url, scope }) => {
+    const operation = paths[url.replaceAll(/(?<!:):(\w+)/g, '{$1}').replaceAll('::', ':')]?.[method.toLowerCase()];
+    return operation ? [{ method, url, scope, security: operation.security }] : [];
+  });
+  expect(documented.length).toBeGreaterThan(5);
+  expect(documented).toEqual(documented.map((route) => ({ ...route, security: route.scope === 'public' ? undefined : [{ apiKey: [route.scope] }] })));
 });
 
 test('a refusal says what is missing', async () => {
@@ -148,7 +150,7 @@ test('the rate of a key is exact over all API nodes, and what is refused takes n
   await until(async () => (await fetch(`${String(ready['url'])}/api/v1/models`, { headers: authorization(text) })).status === 200, 'the other API knows the key', 5);
   const many = await Promise.all(Array.from({ length: 30 }, async (_, index) =>
     (await send({ ...system, url: index % 2 ? system.url : String(ready['url']) }, 'POST', predictions, iris, authorization(text))).status));
-  expect(many.toSorted()).toEqual([...Array.from({ length: 6 }, () => 202), ...Array.from({ length: 24 }, () => 429)]);
+  expect([202, 429].map((wanted) => many.filter((status) => status === wanted).length)).toEqual([6, 24]);
   expect(fields(await post(text, '{"model":'))).toEqual(quota(0));
 });
 

@@ -18,6 +18,21 @@ declare module 'fastify' {
 /** Holds callers to the limits of their keys. To be called after `admitCallers`, before any route is declared. */
 export function holdToQuotas(app: FastifyInstance, rate: KeyRate): void {
   app.decorateRequest('quota');
+  limitInFlight(app);
+  app.addHook('onRoute', (route) => {
+    const predictions = route.config?.predictions;
+    if (predictions) route.preHandler = (request: FastifyRequest) => take(request, rate, predictions(request.body));
+  });
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const { caller: { id = '', limits }, quota } = request;
+    const perMinute = limits?.predictionsPerMinute;
+    if (perMinute === undefined) return done(null, payload);
+    // An answer must not fail for want of these fields.
+    void (quota ?? rate.take(id, perMinute, 0)).then((known) => announce(reply, perMinute, known), () => {}).finally(() => done(null, payload));
+  });
+}
+
+function limitInFlight(app: FastifyInstance): void {
   const inFlight = new Map<string, number>();
   app.addHook('onRequest', ({ caller: { id = '', limits } }, reply, done) => {
     if (limits?.requestsInFlight === undefined) return done();
@@ -33,19 +48,6 @@ export function holdToQuotas(app: FastifyInstance, rate: KeyRate): void {
       else inFlight.delete(id);
     });
     done();
-  });
-
-  app.addHook('onRoute', (route) => {
-    const predictions = route.config?.predictions;
-    if (predictions) route.preHandler = (request: FastifyRequest) => take(request, rate, predictions(request.body));
-  });
-
-  app.addHook('onSend', (request, reply, payload, done) => {
-    const { caller: { id = '', limits }, quota } = request;
-    const perMinute = limits?.predictionsPerMinute;
-    if (perMinute === undefined) return done(null, payload);
-    // An answer must not fail for want of these fields.
-    void (quota ?? rate.take(id, perMinute, 0)).then((known) => announce(reply, perMinute, known), () => {}).finally(() => done(null, payload));
   });
 }
 

@@ -86,9 +86,10 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'operations', description: 'Health and metrics' },
       ],
-      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', bearerFormat: 'mrk_…', description: 'An API key; the header `X-API-Key` takes it too. Without any key in the store, nobody needs one.' } } },
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key; the header `X-API-Key` takes it too. Until there is a key, nobody needs one.' } } },
     },
   });
+  // The page's routes are the plugin's own; it shows nothing but the document, which is public.
   await app.register(async (docs) => {
     docs.addHook('onRoute', (route) => { route.config = { ...route.config, scope: 'public' }; });
     await docs.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
