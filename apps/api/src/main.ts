@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { Admission, connect, IdempotencyKeys, Producer, untilReady } from '@millrace/queue';
+import { Admission, connect, IdempotencyKeys, KeyRate, KeyRing, Producer, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { ApiConfig } from './config.ts';
+import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
 import { Predictions } from './predictions.ts';
@@ -31,6 +32,11 @@ void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) =
 const redis = connect(redisUrl, 'producer', onError);
 life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
+const keys = new KeyRing(redis, onError);
+await keys.start();
+life.own('keys', () => keys.stop());
+const exposed = await isExposed(config.host);
+refuseOpenDoor(config.host, exposed, keys);
 const producer = new Producer(redis, retentionSeconds);
 life.own('producer', () => producer.close());
 const waiters = new Waiters({ redis, redisUrl, node: randomUUID(), retentionSeconds, onError });
@@ -45,7 +51,7 @@ life.own('admission', () => admission.stop());
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
-  ...config, log, registry, repository, metrics, version: manifest.version,
+  ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   intake: new Intake({ ...config, ...metrics, repository, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
   predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {

@@ -4,16 +4,21 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { Checks, Logger, Registry } from '@millrace/process';
 import type { ModelRepository } from '@millrace/models';
+import type { KeyRate } from '@millrace/queue';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { parseBody } from './body.ts';
+import { admitCallers, type CallerOptions } from './callers.ts';
+import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { replyWithProblems } from './problems.ts';
+import { holdToQuotas } from './quotas.ts';
 import { healthRoutes } from './routes/health.ts';
 import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 
-export interface ServerOptions extends PredictionRoutes {
+export interface ServerOptions extends PredictionRoutes, CallerOptions {
+  readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
   readonly checks: Checks;
   readonly registry: Registry;
@@ -49,6 +54,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     }
   });
   observeRequests(app, options.registry);
+  admitCallers(app, options);
+  holdToQuotas(app, options.keyRate);
+  readBodiesWithin(app, options.bodyLimitBytes);
   replyWithProblems(app, options.metrics.rejected, options.bodyLimitBytes);
   await document(app, options.version);
 
@@ -83,8 +91,13 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'operations', description: 'Health and metrics' },
       ],
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key; the header `X-API-Key` takes it too. Until there is a key, nobody needs one.' } } },
     },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
-  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+  // The page's routes are the plugin's own; it shows nothing but the document, which is public.
+  await app.register(async (docs) => {
+    docs.addHook('onRoute', (route) => { route.config = { ...route.config, scope: 'public' }; });
+    await docs.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
+  });
+  app.get('/openapi.json', { config: { scope: 'public' }, schema: { hide: true } }, () => app.swagger());
 }

@@ -1,5 +1,6 @@
 // Structured logs: constant messages, data in fields.
 import { type Logger, pino } from 'pino';
+import { loggedError } from './logged-error.ts';
 
 export type { Logger } from 'pino';
 
@@ -13,13 +14,15 @@ export function createLogger(service: string, level: (typeof logLevels)[number])
     timestamp: () => `,"ts":"${new Date().toISOString()}"`,
     formatters: { level: (label) => ({ level: label }) },
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+    serializers: { err: (error: unknown) => loggedError(error) },
   });
 }
 
-/** A URL fit for logs: without its user and password. */
+/** A URL fit for logs: without its user, its password, and its query, where a password may stand too. */
 export function printableUrl(text: string): string {
   const url = new URL(text);
   url.username = '';
   url.password = '';
+  url.search = '';
   return url.href;
 }

@@ -4,6 +4,9 @@ export { asQueueUnavailable, connect, type Redis, untilReady } from './connectio
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export { type Depth, type PoolDepth, readDepth } from './depth.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
+export { KeyRate, type Quota, rateWindowSeconds } from './key-rate.ts';
+export { KeyRing } from './key-ring.ts';
+export { KeyStore, type NewKey } from './keys.ts';
 export { type Listed, listPredictions, type ListQuery, type Page, type Position, type Summary } from './listing.ts';
 export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';

@@ -49,3 +49,11 @@ export function keysOf(pool: string): PoolKeys {
     list: (lane, list) => `${prefix}:${lane}:${list}`,
   };
 }
+
+/** Hash of all API keys, by id. They belong to no pool. */
+export const apiKeysKey = 'millrace:keys';
+
+/** Predictions that a key has made in its present minute. */
+export function keyRateKey(keyId: string): string {
+  return `millrace:rate:${keyId}`;
+}

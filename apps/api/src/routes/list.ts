@@ -4,7 +4,6 @@ import Type from 'typebox';
 import type { FastifyInstance } from 'fastify';
 import { type Filters, readPageToken, writePageToken } from '../page-token.ts';
 import type { Predictions } from '../predictions.ts';
-import { tenant } from './predictions.ts';
 
 const { pageSize } = httpLimits;
 const time = (description: string) => Type.Optional(Type.String({ format: 'date-time', description }));
@@ -29,6 +28,7 @@ interface ListQuery {
 /** Listing predictions, newest first (AIP-132, AIP-158). */
 export function listRoutes(app: FastifyInstance, { predictions }: { predictions: Predictions }): void {
   app.get<{ Querystring: ListQuery }>('/predictions', {
+    config: { scope: 'predict:read' },
     schema: {
       tags: ['predictions'],
       summary: 'List predictions, newest first',
@@ -36,7 +36,7 @@ export function listRoutes(app: FastifyInstance, { predictions }: { predictions:
       querystring: List,
       response: { 200: PredictionPage, ...problemResponses('malformed-request', 'queue-unavailable') },
     },
-  }, async ({ query: { status, model, created_after: after, created_before: before, page_size: size = '0', page_token: token = '' } }) => {
+  }, async ({ caller: { tenant }, query: { status, model, created_after: after, created_before: before, page_size: size = '0', page_token: token = '' } }) => {
     const filters: Filters = [tenant, status, model, after, before];
     const { predictions: listed, next } = await predictions.list({
       tenant,
