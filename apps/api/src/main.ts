@@ -4,6 +4,7 @@ import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
 import { Admission, connect, IdempotencyKeys, KeyRate, KeyRing, Producer, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
 import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
@@ -52,7 +53,8 @@ const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
-  intake: new Intake({ ...config, ...metrics, repository, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
+  checker: new Checker({ repository, maxRows: config.maxRows }),
+  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
   predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

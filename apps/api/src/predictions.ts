@@ -1,6 +1,6 @@
 // Predictions that were accepted: reading them, waiting for them, listing them, canceling them.
 import { type Address, MillraceError, parsePredictionId, type Pending, type ResultRecord } from '@millrace/protocol';
-import { asQueueUnavailable, type Found, listPredictions, type ListQuery, lookup, type Page, type Redis, Settler } from '@millrace/queue';
+import { type Found, listPredictions, type ListQuery, lookup, type Page, type Redis, rethrowUnavailable, Settler } from '@millrace/queue';
 import type { ApiMetrics } from './metrics.ts';
 import type { Waiters } from './waiters.ts';
 
@@ -73,8 +73,4 @@ export class Predictions {
     }
     throw new MillraceError('not-found', 'There is no such prediction');
   }
-}
-
-function rethrowUnavailable(error: unknown): never {
-  throw asQueueUnavailable(error);
 }

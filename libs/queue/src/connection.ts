@@ -75,3 +75,8 @@ const refusals: Readonly<Record<string, string>> = {
   LOADING: 'Redis is loading its data',
   READONLY: 'This Redis is a replica that takes no writes',
 };
+
+/** For a promise's `catch`, likewise. */
+export function rethrowUnavailable(error: unknown): never {
+  throw asQueueUnavailable(error);
+}

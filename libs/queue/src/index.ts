@@ -1,6 +1,6 @@
 export { Admission, type AdmissionLimits, type PoolLoad } from './admission.ts';
 export { Cancellations } from './cancellations.ts';
-export { asQueueUnavailable, connect, type Redis, untilReady } from './connection.ts';
+export { asQueueUnavailable, connect, type Redis, rethrowUnavailable, untilReady } from './connection.ts';
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export { type Depth, type PoolDepth, readDepth } from './depth.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';

@@ -4,13 +4,15 @@ import {
 } from '@millrace/protocol';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { CheckedPrediction, Checker } from '../check.ts';
 import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
-import type { CheckedPrediction, Intake, SubmitOptions, Submitted } from '../intake.ts';
+import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
 import type { Predictions } from '../predictions.ts';
 import { faultsOf } from '../problems.ts';
 
 export interface PredictionRoutes {
+  readonly checker: Checker;
   readonly intake: Intake;
   readonly predictions: Predictions;
   readonly metrics: ApiMetrics;
@@ -30,7 +32,7 @@ const Read = Type.Object({
 interface ReadQuery { wait?: string; format?: OutputFormat }
 
 /** Submitting, reading and canceling predictions. */
-export function predictionRoutes(app: FastifyInstance, { intake, predictions, metrics }: PredictionRoutes): void {
+export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, metrics }: PredictionRoutes): void {
   const tags = ['predictions'];
   const stateNow = ({ id, checked, replayed }: Submitted, { tenant, waitMs }: SubmitOptions) => {
     if (replayed) return predictions.now(id, tenant, queued(checked), waitMs);
@@ -52,7 +54,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const { tenant } = request.caller;
     const faults = new FaultList();
     for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
-    const checked = intake.check(objectOr(request.body), faults);
+    const checked = checker.check(objectOr(request.body), faults);
     const waitMs = preferredWaitMs(request, reply);
     const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body) });
     const { id, reply: settled, replayed } = submitted;
@@ -82,7 +84,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const reservation = idempotencyOf(request.headers['idempotency-key'], request.body);
     const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
       try {
-        const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
+        const checked = checker.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
         const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index) });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
         const known = await stateNow(submitted, { tenant, waitMs });
