@@ -16,10 +16,8 @@ export function createLogger(service: string, level: (typeof logLevels)[number])
   });
 }
 
-/** A URL fit for logs: without its user and password. */
+/** A URL fit for logs: without its user, password and parameters. Also one that names several hosts, which `URL` cannot read. */
 export function printableUrl(text: string): string {
-  const url = new URL(text);
-  url.username = '';
-  url.password = '';
-  return url.href;
+  const [scheme = '', rest = ''] = text.split('?')[0]?.split('://') ?? [];
+  return `${scheme}://${rest.slice(rest.lastIndexOf('@') + 1)}`;
 }
