@@ -18,9 +18,9 @@ const longestReconnectMs = 1000;
 const producerTimeoutMs = 5_000;
 const reconnectMs = (attempt: number) => Math.min(50 * attempt, longestReconnectMs);
 
-/** How often a command looks for its node in a cluster, this long apart, before a producer gives it up. */
+/** How often a command looks for its node in a cluster before a producer gives it up, and how long apart. */
 const producerRedirections = 8;
-const redirectMs = 200;
+const redirectMs = { producer: 200, others: 500 };
 /** A cluster whose nodes have changed places is seen by then, also where no command meets a moved slot. */
 const clusterRefreshMs = 5000;
 const sentinelTimeoutMs = 1000;
@@ -75,12 +75,13 @@ function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>): Options {
 /** A cluster takes the commands and sends the events of a Redis, so it passes for one. */
 function connectToCluster({ servers }: Place<'cluster'>, role: Role, options: Options): Redis {
   if (role === 'subscriber') return connectToAnyOf(servers, options);
+  const retryMs = role === 'producer' ? redirectMs.producer : redirectMs.others;
   const cluster = new Cluster([...servers], {
     redisOptions: options,
     enableOfflineQueue: role !== 'producer',
     maxRedirections: role === 'producer' ? producerRedirections : Infinity,
     clusterRetryStrategy: reconnectMs,
-    retryDelayOnFailover: redirectMs, retryDelayOnClusterDown: redirectMs, retryDelayOnMoved: 0,
+    retryDelayOnFailover: retryMs, retryDelayOnClusterDown: retryMs,
     slotsRefreshInterval: clusterRefreshMs,
     // Names stay names, so that certificates can be checked against them.
     dnsLookup: (host, callback) => callback(null, host),
@@ -104,9 +105,12 @@ function connectToAnyOf(servers: readonly Server[], options: Options): Redis {
   return redis;
 }
 
+/** The answer to a command, and to a script with such a command. */
+const denied = /NOPERM|user executing the script can't/;
+
 /** Called by ioredis for every error reply: 2 means to reconnect and send the command again. */
 function onReplyError(error: Error, onError: (error: Error) => void): false | 2 {
-  if (error.message.includes('NOPERM')) onError(new Error(`Redis does not let this user do what is needed (deploy/redis/users.acl): ${error.message}`));
+  if (denied.test(error.message)) onError(new Error(`Redis does not let this user do what is needed (deploy/redis/users.acl): ${error.message}`));
   // After a failover that closed no connections, this one leads to a replica.
   return error.message.startsWith('READONLY') && 2;
 }

@@ -1,0 +1,67 @@
+// A Redis Cluster of three masters on loopback, whose nodes can be killed and started again.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Redis } from 'ioredis';
+import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
+import { login, redisServer, userArgs } from './redis-rig.ts';
+import { freePort, until } from './rig.ts';
+
+export interface RedisCluster {
+  readonly url: string;
+  /** Of the processes, in the order of the slots. */
+  readonly pids: readonly number[];
+  /** SIGKILL; resolves when the process is gone. */
+  kill(place: number): Promise<void>;
+  /** Starts a killed one again on what it has on disk. */
+  restart(place: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const slots = 16_384;
+
+/** Starts the nodes and resolves once they are a cluster. A node that is lost takes only its own slots with it. */
+export async function startCluster(): Promise<RedisCluster> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'millrace-cluster-'));
+  const ports = [await freePort(), await freePort(), await freePort()];
+  const busPorts = [await freePort(), await freePort(), await freePort()];
+  const start = (place: number) => startRedis({
+    binary: redisServer(),
+    dataDir: path.join(folder, String(place)),
+    args: [
+      '--port', String(ports[place]), '--bind', '127.0.0.1', '--cluster-enabled', 'yes', '--cluster-port', String(busPorts[place]),
+      '--cluster-node-timeout', '2000', '--cluster-require-full-coverage', 'no', ...userArgs,
+    ],
+  });
+  const nodes: RunningRedis[] = [];
+  for (const place of ports.keys()) nodes.push(await start(place));
+  await form(ports, busPorts);
+  return {
+    url: `redis+cluster://${login}@${ports.map((port) => `127.0.0.1:${port}`).join(',')}`,
+    get pids() { return nodes.map(({ pid }) => pid); },
+    kill: async (place) => {
+      process.kill(nodes[place]?.pid as number, 'SIGKILL');
+      await nodes[place]?.stop();
+    },
+    restart: async (place) => { nodes[place] = await start(place); },
+    stop: async () => {
+      await Promise.all(nodes.map((node) => node.stop()));
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** What `redis-cli --cluster create` does: https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/ */
+async function form(ports: readonly number[], busPorts: readonly number[]): Promise<void> {
+  const nodes = ports.map((port) => new Redis(port));
+  const share = Math.ceil(slots / nodes.length);
+  for (const [place, node] of nodes.entries()) {
+    await node.cluster('ADDSLOTSRANGE', place * share, Math.min(slots, (place + 1) * share) - 1);
+    await node.call('CLUSTER', 'MEET', '127.0.0.1', String(ports[0]), String(busPorts[0]));
+  }
+  await until(async () => {
+    const infos = await Promise.all(nodes.map((node) => node.cluster('INFO')));
+    return infos.every((info) => info.includes('cluster_state:ok') && info.includes(`cluster_known_nodes:${nodes.length}`));
+  }, 'the cluster');
+  for (const node of nodes) node.disconnect();
+}
