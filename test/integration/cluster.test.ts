@@ -53,8 +53,7 @@ async function statusesOf(ids: readonly string[]): Promise<Record<string, number
 }
 
 test.each([['default', ''], ['far', 'far-']])('pool %s: waits, batches, large payloads and cancellations', async (pool, prefix) => {
-  const worker = pool === 'far' ? await startFarWorker() : undefined;
-  const pid = worker?.child.pid ?? system.workers[0]?.pid as number;
+  const pid = (pool === 'far' ? (await startFarWorker()).child : system.workers[0])?.pid as number;
   expect((await predict(system, `${prefix}iris`, [[5.1, 3.5, 1.4, 0.2]])).body).toMatchObject({ status: 'succeeded', outputs: { label: [0] } });
 
   const ids = await enqueue(`${prefix}digits-deep`, 50);

@@ -34,8 +34,8 @@ export async function startTestRedis({ privately }: { readonly privately: boolea
     const place = `${container.getHost()}:${container.getMappedPort(6379)}`;
     return testRedis(`redis://${place}`, undefined, () => container.stop());
   }
-  const { url, pid, stop } = await startRedis({ binary: redisServer(), args });
-  return testRedis(url, pid, stop);
+  const redis = await startRedis({ binary: redisServer(), args });
+  return testRedis(redis.url, redis.pid, () => redis.stop());
 }
 
 function testRedis(adminUrl: string, pid: number | undefined, end: () => Promise<unknown>): TestRedis {
