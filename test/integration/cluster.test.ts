@@ -89,9 +89,10 @@ test('a node that is killed takes its pool with it until it is back; what was ac
 test('when all nodes are killed and come back, API and workers find them', async () => {
   const pids = [system.api.pid, system.workers[0]?.pid];
   const ids = await enqueue('digits-deep', 100);
-  await Promise.all([0, 1, 2].map((place) => cluster.kill(place)));
+  const places = [...cluster.pids.keys()];
+  await Promise.all(places.map((place) => cluster.kill(place)));
   expect((await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: [[1, 2, 3, 4]] })).status).toBe(503);
-  await Promise.all([0, 1, 2].map((place) => cluster.restart(place)));
+  await Promise.all(places.map((place) => cluster.restart(place)));
   expect(await statusesOf(ids)).toEqual({ succeeded: 100 });
   expect([system.api.pid, system.workers[0]?.pid]).toEqual(pids);
 });
@@ -106,4 +107,15 @@ test('while every node hangs the API says so within its time, and goes on when t
   for (const pid of cluster.pids) process.kill(pid, 'SIGCONT');
   await until(async () => (await send(system, 'GET', '/readyz')).status === 200, 'the API is ready');
   await until(async () => (await predict(system, 'iris', [[5.1, 3.5, 1.4, 0.2]])).body.status === 'succeeded', 'a prediction');
+});
+
+test('a replica takes the place of a killed master: what was replicated is done, and new work is taken', async () => {
+  const { child } = await startFarWorker();
+  child.kill('SIGSTOP');
+  const ids = await enqueue('far-digits-deep', 100);
+  await cluster.replicated();
+  await cluster.kill(nodeOf.far);
+  child.kill('SIGCONT');
+  expect(await statusesOf(ids)).toEqual({ succeeded: 100 });
+  expect((await predict(system, 'far-iris', [[5.1, 3.5, 1.4, 0.2]])).body.status).toBe('succeeded');
 });

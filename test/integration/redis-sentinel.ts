@@ -6,6 +6,7 @@ import { Redis } from 'ioredis';
 import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
 import { type RedisChild, spawnRedis } from '../../apps/cli/src/embedded/redis-child.ts';
 import { login, redisServer, userArgs } from './redis-rig.ts';
+import { untilReplicated } from './replication.ts';
 import { freePort, until } from './rig.ts';
 
 export interface WatchedRedis {
@@ -38,14 +39,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
   return {
     url: `redis+sentinel://${login}@${sentinelPorts.map((port) => `127.0.0.1:${port}`).join(',')}/main`,
     masterPid: async () => pidAt(await masterPort()),
-    replicated: async () => {
-      const master = new Redis(await masterPort());
-      await until(async () => {
-        const [, offset, acknowledged] = /slave0:.*offset=(\d+)[^]*master_repl_offset:(\d+)/.exec(await master.info('replication')) ?? [];
-        return offset !== undefined && offset === acknowledged;
-      }, 'replication');
-      master.disconnect();
-    },
+    replicated: async () => untilReplicated(await masterPort()),
     failedOver: async (fromPid) => { await until(async () => pidAt(await masterPort()) !== fromPid, 'the failover'); },
     restart: async () => {
       const killed = servers.findIndex(({ pid }) => !isAlive(pid));

@@ -84,6 +84,20 @@ test('a Redis without an append-only file is used with a warning', async () => {
   for (const service of ['api', 'worker']) expect(system.logs.filter((line) => line['service'] === service)).toContainEqual(expect.objectContaining(warning));
 });
 
+test.each([
+  ['has lost its replicas and may take nothing without', ['CONFIG', 'SET', 'min-replicas-to-write', '1'], ['CONFIG', 'SET', 'min-replicas-to-write', '0']],
+  ['has become a replica without a word', ['REPLICAOF', '127.0.0.1', '1'], ['REPLICAOF', 'NO', 'ONE']],
+])('a master that %s: the API says 503, and all go on after', async (_name, [command = '', ...words], [undo = '', ...undoWords]) => {
+  const system = await startTestSystem({ privateRedis: true });
+  onTestFinished(() => system.stop());
+  const admin = new Redis(system.redisAdminUrl as string);
+  onTestFinished(() => admin.disconnect());
+  await admin.call(command, words);
+  expect((await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: iris })).status).toBe(503);
+  await admin.call(undo, undoWords);
+  await until(async () => (await predict(system, 'iris', iris)).body.status === 'succeeded', 'a prediction');
+});
+
 test('a right that the user lacks is named in the log, and the API says 503', async () => {
   const redis = await startTestRedis({ privately: true });
   const admin = new Redis(redis.adminUrl);
