@@ -46,7 +46,7 @@ async function statusesOf(ids: readonly string[]): Promise<Record<string, number
     const { status } = await until(async () => {
       const answer = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
       return answer.status === 200 && answer.body as Prediction;
-    }, id);
+    }, id, 90);
     counts[status] = (counts[status] ?? 0) + 1;
   }
   return counts;

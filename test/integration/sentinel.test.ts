@@ -31,7 +31,7 @@ async function endsOf(ids: readonly string[]): Promise<string[]> {
     ends.push(await until(async () => {
       const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
       return status === 200 && String(body.status);
-    }, id));
+    }, id, 90));
   }
   return ends;
 }

@@ -16,6 +16,12 @@ type Place<Kind extends RedisPlace['kind']> = RedisPlace & { readonly kind: Kind
 
 const longestReconnectMs = 1000;
 const producerTimeoutMs = 5_000;
+/**
+ * A server that is this late with its answers counts as gone, so that a new connection may find another master. Longer
+ * than a producer's command may take, and than BullMQ and the reply reader wait in one read: 10 s and 5 s.
+ * Not ioredis' `failoverDetector`: where it fires while a connection is being made, ioredis 6.0.0 ends that for good.
+ */
+const silenceMs = { producer: 6000, others: 12_000 };
 const reconnectMs = (attempt: number) => Math.min(50 * attempt, longestReconnectMs);
 
 /** How often a command looks for its node in a cluster before a producer gives it up, and how long apart. */
@@ -40,6 +46,7 @@ export function connect(settings: RedisSettings, role: Role, onError: (error: Er
     disableClientInfo: true,
     maxRetriesPerRequest: role === 'producer' ? 1 : null,
     ...(role === 'producer' && { commandTimeout: producerTimeoutMs }),
+    socketTimeout: role === 'producer' ? silenceMs.producer : silenceMs.others,
     reconnectOnError: (error) => onReplyError(error, onError),
   };
   const redis = place.kind === 'cluster' ? connectToCluster(place, role, options) : connectToServer(place, role, options);
@@ -63,8 +70,6 @@ function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>): Options {
     case 'sentinel':
       return {
         sentinels: [...place.servers], name: place.master, sentinelRetryStrategy: reconnectMs, sentinelCommandTimeout: sentinelTimeoutMs,
-        // A master that hangs keeps its connections: only the sentinels tell that there is another one.
-        failoverDetector: true,
         ...(place.sentinelLogin.username !== undefined && { sentinelUsername: place.sentinelLogin.username }),
         ...(place.sentinelLogin.password !== undefined && { sentinelPassword: place.sentinelLogin.password }),
         ...(place.tls && { enableTLSForSentinelMode: true }),
