@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Redis } from 'ioredis';
 import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
-import { login, redisServer, userArgs } from './redis-rig.ts';
+import { denials, expectNone, login, redisServer, userArgs } from './redis-rig.ts';
 import { untilReplicated } from './replication.ts';
 import { freePort, until } from './rig.ts';
 
@@ -53,8 +53,10 @@ export async function startCluster(): Promise<RedisCluster> {
     restart: async (place) => { nodes[place] = await start(place); },
     replicated: () => untilReplicated(ports[0] as number),
     stop: async () => {
+      const denied = await denials(ports.map((port) => `redis://127.0.0.1:${port}`));
       await Promise.all(nodes.map((node) => node.stop()));
       await rm(folder, { recursive: true, force: true });
+      expectNone(denied);
     },
   };
 }

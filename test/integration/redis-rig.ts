@@ -40,20 +40,27 @@ export async function startTestRedis({ privately }: { readonly privately: boolea
 
 function testRedis(adminUrl: string, pid: number | undefined, end: () => Promise<unknown>): TestRedis {
   const stop = async () => {
-    const denied = await denials(adminUrl);
+    const denied = await denials([adminUrl]);
     await end();
-    if (denied.length > 0) throw new Error(`deploy/redis/users.acl does not allow ${denied.join(', ')}`);
+    expectNone(denied);
   };
   return { url: adminUrl.replace('//', `//${login}@`), adminUrl, pid, stop };
 }
 
-/** What was denied: https://redis.io/docs/latest/commands/acl-log/. A server that has been killed tells nothing. */
-async function denials(adminUrl: string): Promise<string[]> {
-  const redis = new Redis(adminUrl, { retryStrategy: null, lazyConnect: true, replyMapping: 'legacy' });
-  redis.on('error', () => { /* the command rejects too */ });
-  const entries = await redis.acl('LOG').catch(() => []) as string[][];
-  redis.disconnect();
-  return entries.map((entry) => entry[entry.indexOf('object') + 1] as string);
+/** What servers have denied: https://redis.io/docs/latest/commands/acl-log/. One that has been killed tells nothing. */
+export async function denials(adminUrls: readonly string[]): Promise<string[]> {
+  const denied = await Promise.all(adminUrls.map(async (url) => {
+    const redis = new Redis(url, { retryStrategy: null, lazyConnect: true, replyMapping: 'legacy' });
+    redis.on('error', () => { /* the command rejects too */ });
+    const entries = await redis.acl('LOG').catch(() => []) as string[][];
+    redis.disconnect();
+    return entries.map((entry) => entry[entry.indexOf('object') + 1] as string);
+  }));
+  return denied.flat();
+}
+
+export function expectNone(denied: readonly string[]): void {
+  if (denied.length > 0) throw new Error(`deploy/redis/users.acl does not allow ${denied.join(', ')}`);
 }
 
 /** The redis-server or valkey-server to test with. */

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { Redis } from 'ioredis';
 import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
 import { type RedisChild, spawnRedis } from '../../apps/cli/src/embedded/redis-child.ts';
-import { login, redisServer, userArgs } from './redis-rig.ts';
+import { denials, expectNone, login, redisServer, userArgs } from './redis-rig.ts';
 import { untilReplicated } from './replication.ts';
 import { freePort, until } from './rig.ts';
 
@@ -51,8 +51,10 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
     },
     stop: async () => {
       ask.disconnect();
+      const denied = await denials(ports.map((port) => `redis://127.0.0.1:${port}`));
       await Promise.all([...sentinels, ...servers].map((one) => one.stop()));
       await rm(folder, { recursive: true, force: true });
+      expectNone(denied);
     },
   };
 }
