@@ -56,12 +56,12 @@ export function connect(settings: RedisSettings, role: Role, onError: (error: Er
 }
 
 function connectToServer(place: Exclude<RedisPlace, Place<'cluster'>>, role: Role, options: Options): Redis {
-  const redis = new Redis({ ...options, ...addressOf(place), db: place.db, enableOfflineQueue: role !== 'producer', retryStrategy: reconnectMs });
+  const redis = new Redis({ ...options, ...addressOf(place, options), db: place.db, enableOfflineQueue: role !== 'producer', retryStrategy: reconnectMs });
   redis.on('connect', () => writeOnceATurn(redis.stream));
   return redis;
 }
 
-function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>): Options {
+function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>, { tls }: Options): Options {
   switch (place.kind) {
     case 'server':
       return place.server;
@@ -72,7 +72,7 @@ function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>): Options {
         sentinels: [...place.servers], name: place.master, sentinelRetryStrategy: reconnectMs, sentinelCommandTimeout: sentinelTimeoutMs,
         ...(place.sentinelLogin.username !== undefined && { sentinelUsername: place.sentinelLogin.username }),
         ...(place.sentinelLogin.password !== undefined && { sentinelPassword: place.sentinelLogin.password }),
-        ...(place.tls && { enableTLSForSentinelMode: true }),
+        ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
       };
   }
 }
