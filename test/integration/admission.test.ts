@@ -16,7 +16,7 @@ const model = { name: 'iris', version: 1, digest: '' };
 
 /** A pool of its own, and what API and worker do to it. */
 async function poolOf(pool: string, limits = { maxQueuedRows: 1000, maxQueuedRowsPerTenant: 600 }) {
-  const redis = connect(redisServer.url, 'producer', onError);
+  const redis = connect({ redisUrl: redisServer.url }, 'producer', onError);
   await until(() => redis.status === 'ready', 'Redis');
   onTestFinished(() => redis.disconnect());
   const producer = new Producer(redis, 600);
@@ -146,7 +146,7 @@ async function fill(system: TestSystem): Promise<{ accepted: string[]; refusal: 
 test('near its memory limit Redis is given nothing more to queue, never refuses by itself, and results find room', async () => {
   const system = await startTestSystem({ privateRedis: true, workers: 0, env: { MILLRACE_RETENTION_SECONDS: '600' } });
   onTestFinished(() => system.stop());
-  const redis = new Redis(system.redisUrl);
+  const redis = new Redis(system.redisAdminUrl as string);
   onTestFinished(() => redis.disconnect());
   const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
   await redis.config('SET', 'maxmemory', await used() + 30 * 2 ** 20);
@@ -167,7 +167,7 @@ test('near its memory limit Redis is given nothing more to queue, never refuses 
 test('where Redis is full all the same, the problem says so, and what was accepted is done once there is room', async () => {
   const system = await startTestSystem({ privateRedis: true, workers: 0 });
   onTestFinished(() => system.stop());
-  const redis = new Redis(system.redisUrl);
+  const redis = new Redis(system.redisAdminUrl as string);
   onTestFinished(() => redis.disconnect());
   const body = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
   const { body: { id } } = await send(system, 'POST', '/api/v1/predictions', body);

@@ -10,7 +10,7 @@ const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 async function started(): Promise<{ system: TestSystem; redis: Redis }> {
   const system = await startTestSystem({ privateRedis: true });
   onTestFinished(() => system.stop());
-  const redis = new Redis(system.redisUrl);
+  const redis = new Redis(system.redisAdminUrl as string);
   onTestFinished(() => redis.disconnect());
   return { system, redis };
 }

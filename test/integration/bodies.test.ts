@@ -13,7 +13,7 @@ let smallKey: string;
 
 beforeAll(async () => {
   system = await startTestSystem();
-  const redis = connect(system.redisUrl, 'worker', () => {});
+  const redis = connect(system, 'worker', () => {});
   const store = new KeyStore(redis);
   const make = async (limits: object) => (await store.create({ tenant: 'a', name: undefined, scopes, expiresAt: undefined, limits }, Date.now())).text;
   [key, smallKey] = [await make({}), await make({ bodyBytes: keyBytes })];

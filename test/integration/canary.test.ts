@@ -45,7 +45,7 @@ class System {
   }
 
   get redisUrl(): string {
-    return `redis://default:${password}@127.0.0.1:${this.port}/0?password=${password}`;
+    return `redis://default:${password}@127.0.0.1:${this.port}/0`;
   }
 
   /** What a person at the terminal, or whoever reads the files, would see. */
@@ -82,7 +82,7 @@ async function startSystem(): Promise<{ system: System; api: TestProcess; worker
   const system = new System(await freePort(), await temporaryFolder());
   await system.startRedis();
   onTestFinished(() => system.redis.stop());
-  const redis = connect(system.redisUrl, 'worker', () => {});
+  const redis = connect(system, 'worker', () => {});
   onTestFinished(() => redis.disconnect());
   return { system, api: await system.startReady('api'), worker: await system.startReady('worker'), redis };
 }

@@ -31,7 +31,7 @@ let admin: string;
 
 beforeAll(async () => {
   system = await startTestSystem({ privateRedis: true, apiNodeArgs: ['--import', tellRoutes] });
-  redis = connect(system.redisUrl, 'worker', () => {});
+  redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
   store = new KeyStore(redis);
 });
 afterAll(async () => {
@@ -213,7 +213,7 @@ test('keys that cannot be read again are not trusted for long', async () => {
 async function emptyStore(): Promise<{ url: string; redis: Redis }> {
   const other = await startTestSystem({ workers: 0, privateRedis: true });
   onTestFinished(() => other.stop());
-  const own = connect(other.redisUrl, 'worker', () => {});
+  const own = connect({ redisUrl: other.redisAdminUrl as string }, 'worker', () => {});
   onTestFinished(() => own.disconnect());
   return { url: other.redisUrl, redis: own };
 }

@@ -116,7 +116,7 @@ test('what cannot be is refused', async () => {
 });
 
 test('tenants see their own, what has expired is left out, and marks beside the results are no predictions', async () => {
-  const redis = connect(system.redisUrl, 'producer', (error) => { throw error; });
+  const redis = connect(system, 'producer', (error) => { throw error; });
   onTestFinished(() => redis.disconnect());
   await until(() => redis.status === 'ready', 'Redis');
   const pool = 'shared';

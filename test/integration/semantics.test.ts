@@ -68,7 +68,7 @@ test('100 submissions with one key at once, to two API nodes, make one predictio
 });
 
 test('a key whose API died before it had queued the prediction can be used again', async () => {
-  const redis = connect(system.redisUrl, 'worker', () => {});
+  const redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
   onTestFinished(() => redis.disconnect());
   const first = await post(iris, { 'idempotency-key': 'lost' });
   // As if that API had died between the key and the queue.

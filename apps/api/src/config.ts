@@ -1,11 +1,12 @@
 import { logLevels } from '@millrace/process';
+import { redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
 /** Settings of the API process. */
 export const ApiConfig = Type.Object({
   host: Type.String({ default: '127.0.0.1', description: 'Address to listen on' }),
   port: Type.Integer({ default: 8080, minimum: 0, maximum: 65_535, description: 'Port to listen on; 0 picks a free one' }),
-  redisUrl: Type.String({ env: 'REDIS_URL', secret: true, default: 'redis://127.0.0.1:6379', pattern: '^(rediss?|unix)://', description: 'Redis to queue in' }),
+  ...redisSettings,
   models: Type.String({ default: 'deploy/models', description: 'Model repository: <name>/<version>/model.onnx' }),
   modelScanSeconds: Type.Number({ default: 2, minimum: 0.1, description: 'Seconds between looks for new model versions' }),
   bodyLimitBytes: Type.Integer({ default: 16 * 1024 * 1024, minimum: 1024, description: 'Largest request body, bytes' }),

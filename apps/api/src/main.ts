@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { Admission, connect, IdempotencyKeys, KeyRate, KeyRing, Producer, untilReady } from '@millrace/queue';
+import { Admission, connect, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
@@ -16,8 +16,9 @@ import { Waiters } from './waiters.ts';
 const config = startingConfig('The Millrace API', ApiConfig, process);
 const log = createLogger('api', config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
-const { redisUrl, retentionSeconds } = config;
+const { retentionSeconds } = config;
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+const connectAs = (role: Role) => connect(config, role, onError);
 
 const repository = new ModelRepository(config.models, {
   onChange: ({ added, removed, refused, realiased }) => log.info({
@@ -30,9 +31,10 @@ const scanning = new AbortController();
 life.own('model scan', () => scanning.abort());
 void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
 
-const redis = connect(redisUrl, 'producer', onError);
+const redis = connectAs('producer');
 life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
+for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
 const keys = new KeyRing(redis, onError);
 await keys.start();
 life.own('keys', () => keys.stop());
@@ -40,7 +42,7 @@ const exposed = await isExposed(config.host);
 refuseOpenDoor(config.host, exposed, keys);
 const producer = new Producer(redis, retentionSeconds);
 life.own('producer', () => producer.close());
-const waiters = new Waiters({ redis, redisUrl, node: randomUUID(), retentionSeconds, onError });
+const waiters = new Waiters({ redis, connectBlocking: () => connectAs('blocking'), node: randomUUID(), retentionSeconds, onError });
 waiters.start();
 life.own('waiters', () => waiters.stop());
 
@@ -69,4 +71,4 @@ life.own('http', () => {
   waiters.release();
   return closed;
 });
-log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');
+log.info({ url, redis: printableUrl(config.redisUrl), models: config.models, node: waiters.node }, 'api is ready');

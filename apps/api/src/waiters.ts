@@ -1,7 +1,7 @@
 // Requests that wait for results, and what wakes them: a reply stream per pool. Wake-ups are hints, the results hash is
 // the truth: whoever waits longer than a moment is looked up there.
 import { type Address, parsePredictionId, presentPrediction } from '@millrace/protocol';
-import { connect, lookupSettled, type Redis, ReplyReader, Settler, type Wanted } from '@millrace/queue';
+import { lookupSettled, type Redis, ReplyReader, Settler, type Wanted } from '@millrace/queue';
 
 interface Waiter {
   readonly since: number;
@@ -14,7 +14,8 @@ export type Wake = (id: string, reply: string | undefined) => void;
 
 export interface WaitersOptions {
   readonly redis: Redis;
-  readonly redisUrl: string;
+  /** Opens the connection that waits for the replies of one pool. */
+  readonly connectBlocking: () => Redis;
   readonly node: string;
   readonly retentionSeconds: number;
   readonly onError: (error: unknown) => void;
@@ -111,8 +112,8 @@ export class Waiters {
   }
 
   async #startReader(pool: string): Promise<ReplyReader> {
-    const { redis, redisUrl, node, onError } = this.#options;
-    const blocking = connect(redisUrl, 'blocking', onError);
+    const { redis, connectBlocking, node, onError } = this.#options;
+    const blocking = connectBlocking();
     const reader = new ReplyReader({
       redis, pool, node, onError, blocking,
       onReply: (id, reply) => {

@@ -63,6 +63,9 @@ const keys = program.command('keys').description('API keys; as soon as there is 
 const keyStore = () => import('./commands/keys.ts');
 const keysCommand = (usage: string) => keys.command(usage)
   .addOption(new Option('--redis <url>', 'Redis of the API; else that of a running `millrace up`').env('REDIS_URL'))
+  .addOption(new Option('--redis-tls-ca-file <file>', 'authorities for its certificate').env('MILLRACE_REDIS_TLS_CA_FILE'))
+  .addOption(new Option('--redis-tls-cert-file <file>', 'certificate to show to it').env('MILLRACE_REDIS_TLS_CERT_FILE'))
+  .addOption(new Option('--redis-tls-key-file <file>', 'key of that certificate').env('MILLRACE_REDIS_TLS_KEY_FILE'))
   .addOption(dataOption('data folder of that `millrace up`'));
 
 keysCommand('create').description('make a key and print it, this once')

@@ -18,11 +18,8 @@ export function createLogger(service: string, level: (typeof logLevels)[number])
   });
 }
 
-/** A URL fit for logs: without its user, its password, and its query, where a password may stand too. */
+/** A URL fit for logs: without its user, password and parameters. Also one that names several hosts, which `URL` cannot read. */
 export function printableUrl(text: string): string {
-  const url = new URL(text);
-  url.username = '';
-  url.password = '';
-  url.search = '';
-  return url.href;
+  const [scheme = '', rest = ''] = text.split('?')[0]?.split('://') ?? [];
+  return `${scheme}://${rest.slice(rest.lastIndexOf('@') + 1)}`;
 }

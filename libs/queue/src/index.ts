@@ -1,6 +1,6 @@
 export { Admission, type AdmissionLimits, type PoolLoad } from './admission.ts';
 export { Cancellations } from './cancellations.ts';
-export { asQueueUnavailable, connect, type Redis, rethrowUnavailable, untilReady } from './connection.ts';
+export { asQueueUnavailable, connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export { type Depth, type PoolDepth, readDepth } from './depth.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
@@ -12,5 +12,7 @@ export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
+export { type RedisSettings, redisSettings } from './redis-settings.ts';
 export { ReplyReader } from './replies.ts';
+export { findWeaknesses, untilReady, type Weakness } from './servers.ts';
 export { type SettledBundle, type Settlement, Settler } from './settle.ts';

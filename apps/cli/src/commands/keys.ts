@@ -1,11 +1,11 @@
 // `millrace keys`: makes, lists and revokes API keys, in Redis itself.
 import type { ApiKey, KeyLimits, Scope } from '@millrace/protocol';
 import { printableUrl } from '@millrace/process';
-import { connect, KeyStore, untilReady } from '@millrace/queue';
+import { connect, KeyStore, type RedisSettings, untilReady } from '@millrace/queue';
 import { redisUrlIn } from '../embedded/redis.ts';
 
 /** Where the keys are. */
-export interface KeysPlace {
+export interface KeysPlace extends Omit<RedisSettings, 'redisUrl'> {
   /** Goes before the private Redis of a running `millrace up`. */
   readonly redis?: string | undefined;
   /** Data folder of `millrace up`. */
@@ -63,11 +63,11 @@ function presentKey({ id, tenant, name, scopes, createdAt, expiresAt, revokedAt,
   };
 }
 
-async function withStore<Result>({ redis: given, data }: KeysPlace, act: (store: KeyStore) => Promise<Result>): Promise<Result> {
+async function withStore<Result>({ redis: given, data, ...tls }: KeysPlace, act: (store: KeyStore) => Promise<Result>): Promise<Result> {
   const url = given || redisUrlIn(data);
   if (url === undefined) throw new Error(`No Redis to keep keys in: \`millrace up\` is not running on ${data}, and neither --redis nor REDIS_URL is set`);
   let lastError: Error | undefined;
-  const redis = connect(url, 'producer', (error) => { lastError = error; });
+  const redis = connect({ ...tls, redisUrl: url }, 'producer', (error) => { lastError = error; });
   try {
     await untilReady(redis, redisPatienceMs);
     return await act(new KeyStore(redis));
