@@ -179,7 +179,7 @@ test('no secret and no tensor is logged, whatever fails', async () => {
     await ended;
   }
 
-  for (const failure of ['Parse Error', 'not valid JSON', 'OOM', 'NOPERM', 'ECONNREFUSED', 'WRONGPASS', 'Invalid URL']) {
+  for (const failure of ['Parse Error', 'not valid JSON', 'OOM', 'NOPERM', 'ECONNREFUSED', 'WRONGPASS', 'got something else']) {
     expect([failure, system.output.includes(failure)]).toEqual([failure, true]);
   }
   expect(system.leaks([password, wrongPassword, secret, text, metadata, header, String(number), Buffer.from(Float32Array.of(number).buffer)])).toEqual([]);

@@ -144,7 +144,7 @@ function writeOnceATurn(stream: Writable): void {
 export function asQueueUnavailable(error: unknown, detail = 'Redis cannot be reached'): MillraceError {
   if (error instanceof MillraceError) return error;
   // A script's error has the code somewhere inside.
-  const code = error instanceof ReplyError ? /\b(OOM|MISCONF|LOADING|READONLY)\b/.exec((error as Error).message)?.[1] : undefined;
+  const code = error instanceof ReplyError ? /\b(OOM|MISCONF|LOADING)\b/.exec((error as Error).message)?.[1] : undefined;
   if (code === 'OOM') return new MillraceError('queue-memory', 'Redis is at its memory limit and takes nothing more', { cause: error, retryAfterSeconds: 30 });
   return new MillraceError('queue-unavailable', refusals[code ?? ''] ?? detail, { cause: error, retryAfterSeconds: 2 });
 }
@@ -152,7 +152,6 @@ export function asQueueUnavailable(error: unknown, detail = 'Redis cannot be rea
 const refusals: Readonly<Record<string, string>> = {
   MISCONF: 'Redis cannot write to its disk, and takes nothing until it can',
   LOADING: 'Redis is loading its data',
-  READONLY: 'This Redis is a replica that takes no writes',
 };
 
 /** For a promise's `catch`, likewise. */
