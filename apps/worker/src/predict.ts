@@ -156,6 +156,7 @@ export class Predictor {
       held.running++;
       progress.startedAt ??= startedAt;
     }
+    this.#logRun(pieces);
     const outcomes = await this.#options.engine.run(version, pieces);
     this.pump();
     this.#measure(version, pieces, rows, startedAt, outcomes);
@@ -169,6 +170,13 @@ export class Predictor {
       else if (settlement) ofBundle.push(settlement);
     }
     for (const [held, ofBundle] of settlements) void this.#settle(held, ofBundle);
+  }
+
+  /** What the chaos suite counts executions by. */
+  #logRun(pieces: readonly Piece[]): void {
+    const { log } = this.#options;
+    if (!log.isLevelEnabled('debug')) return;
+    log.debug({ predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)) }, 'micro-batch runs');
   }
 
   /** Writes results; the first write of each wins. Where Redis refuses, the bundle is given up here and tried again. */

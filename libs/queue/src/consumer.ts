@@ -30,7 +30,7 @@ export interface ConsumerOptions {
 }
 
 // An orphan of a killed replica is found by the second of two checks after its lock is gone: within 15 + 2 × 5 s.
-const lockMs = 15_000;
+export const lockMs = 15_000;
 const stalledCheckMs = 5_000;
 /** How often a bundle may lose its replica is our policy, not BullMQ's. */
 const maxStalledCount = 1_000_000;
