@@ -6,7 +6,6 @@ import type { Case } from './cases.ts';
 export interface Accepted {
   readonly id: string;
   readonly asked: Case;
-  readonly acceptedAt: number;
   /** Results that a client has been shown. */
   readonly seen: Prediction[];
   /** Whether its cancellation was confirmed; `unknown` where the answer to it got lost. */
@@ -79,7 +78,7 @@ export class Client {
   }
 
   #accept(prediction: Prediction, asked: Case): Accepted {
-    const accepted: Accepted = { id: prediction.id, asked, acceptedAt: performance.now(), seen: [], cancel: 'not asked', denied: false };
+    const accepted: Accepted = { id: prediction.id, asked, seen: [], cancel: 'not asked', denied: false };
     if (this.accepted.has(prediction.id)) this.repeated.push(prediction.id);
     this.accepted.set(prediction.id, accepted);
     this.#note(accepted, 200, prediction);

@@ -1,4 +1,5 @@
 // One fault, from a fresh stage to the verdict.
+import { parsePredictionId } from '@millrace/protocol';
 import { randomOf } from '../integration/random.ts';
 import { until } from '../integration/until.ts';
 import type { Cases } from './cases.ts';
@@ -63,10 +64,10 @@ export async function trial(fault: Fault, { seed, long, cases, redisServer, mode
   }
 }
 
-/** When everything that was accepted before the moment, and ran after it, had started to. */
+/** When everything that was queued before the moment, and ran after it, had started to. */
 function rerunAfter(moment: number, client: Client, history: History): number {
-  const starts = [...client.accepted.values()].filter(({ acceptedAt }) => acceptedAt < moment).map(({ id }) => history.startsOf(id).find(({ at }) => at > moment)?.at ?? moment);
-  return Math.max(moment, ...starts);
+  const queuedBefore = [...client.accepted.keys()].filter((id) => (parsePredictionId(id)?.bundledAt ?? 0) < performance.timeOrigin + moment);
+  return Math.max(moment, ...queuedBefore.map((id) => history.startsOf(id).find(({ at }) => at > moment)?.at ?? moment));
 }
 
 function violationsOf({ accepted, lost, duplicates, wrong }: Verdict, unexplained: readonly string[]): string[] {
