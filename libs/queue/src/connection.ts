@@ -10,12 +10,18 @@ export type Role = 'producer' | 'worker' | 'blocking';
 
 const longestReconnectMs = 1000;
 const producerTimeoutMs = 5_000;
+/**
+ * A connection that owes an answer for this long is dead, though nobody has closed it, and is made anew. BullMQ's reads
+ * block for up to 10 s.
+ */
+const silenceMs = { producer: producerTimeoutMs, worker: 11_000, blocking: 11_000 } as const;
 
 /** Opens a connection; it keeps reconnecting until `disconnect`. `onError` hears of every failure to connect. */
 export function connect(url: string, role: Role, onError: (error: Error) => void): Redis {
   const redis = new Redis(url, {
     connectionName: `millrace-${role}`,
     retryStrategy: (attempt) => Math.min(50 * attempt, longestReconnectMs),
+    socketTimeout: silenceMs[role],
     ...(role === 'producer'
       ? { enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: producerTimeoutMs }
       : { maxRetriesPerRequest: null }),
