@@ -23,9 +23,18 @@ export class History {
   readonly #listeners = new Set<(service: string, message: string) => void>();
   readonly #said = new Map<string, number>();
 
+  readonly #keep: ServiceLog;
+
+  /** `keep` takes every line but those of micro-batches. */
+  constructor(keep: ServiceLog) {
+    this.#keep = keep;
+  }
+
   /** To be told of every log line. */
-  readonly hear: ServiceLog = (service, { msg, predictionIds }) => {
+  readonly hear: ServiceLog = (service, fields) => {
+    const { msg, predictionIds } = fields;
     const message = String(msg);
+    if (message !== 'micro-batch runs') this.#keep(service, fields);
     this.#said.set(message, this.said(message) + 1);
     if (message === 'micro-batch runs') {
       for (const id of predictionIds as string[]) this.startsOf(id).push({ worker: service, at: performance.now() });

@@ -1,23 +1,26 @@
 // `npm run test:chaos`: faults under load, and what became of every prediction that was acknowledged.
+import { createWriteStream } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
+import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { randomOf } from '../integration/random.ts';
 import { Cases } from './cases.ts';
 import { faults } from './faults.ts';
 import { headings, markdownRow, textRow } from './report.ts';
 import { type Trial, trial } from './trial.ts';
 
-const usage = `Usage: npm run test:chaos -- [--long] [--seed <number>] [--fault <name>]... [--json | --markdown]
+const usage = `Usage: npm run test:chaos -- [--long] [--seed <number>] [--fault <name>]... [--json | --markdown] [--logs <file>]
 
   --long      every fault, and for longer: about 20 minutes; the short form takes two
   --seed      of the load and of the faults' choices; 1 without it
   --fault     only this one, also one of the long form
   --json      one JSON object a fault
   --markdown  the table of docs/07-chaos.md
+  --logs      writes there what the processes log
 
 Faults: ${faults.map(({ name }) => name).join(', ')}
 `;
@@ -25,7 +28,7 @@ Faults: ${faults.map(({ name }) => name).join(', ')}
 const { values } = parseArgs({
   options: {
     long: { type: 'boolean', default: false }, seed: { type: 'string', default: '1' }, fault: { type: 'string', multiple: true, default: [] },
-    json: { type: 'boolean', default: false }, markdown: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false }, markdown: { type: 'boolean', default: false }, logs: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
 const { long, fault: wanted } = values;
@@ -40,6 +43,8 @@ if (!redisServer) throw new Error('there is no redis-server here: run `npm run s
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const show = (text: string) => process.stdout.write(`${text}\n`);
+const logs = values.logs === undefined ? undefined : createWriteStream(values.logs);
+const onLog: ServiceLog = (service, fields) => { logs?.write(`${JSON.stringify({ ...fields, service })}\n`); };
 const models = await mkdtemp(path.join(tmpdir(), 'millrace-models-'));
 try {
   for (const name of ['iris', 'digits', 'digits-deep']) await cp(path.join(repository, 'deploy/models', name), path.join(models, name), { recursive: true });
@@ -50,7 +55,7 @@ try {
   if (!values.json) show(headings(values.markdown));
   let failed = 0;
   for (const fault of chosen) {
-    const one = await trial(fault, { seed, long, cases, redisServer, models });
+    const one = await trial(fault, { seed, long, cases, redisServer, models, onLog });
     show(rowOf(one));
     for (const violation of one.violations) process.stderr.write(`${fault.name}: ${violation}\n`);
     if (one.violations.length > 0) failed++;

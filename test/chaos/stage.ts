@@ -1,6 +1,6 @@
 // The processes that a fault strikes: Redis, an API and workers, each started again when it dies.
 import { setTimeout as delay } from 'node:timers/promises';
-import { Service } from '../../apps/cli/src/embedded/service.ts';
+import { Service, type ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { freePort } from '../integration/free-port.ts';
 import { History } from './history.ts';
 import { Proxy } from './proxy.ts';
@@ -13,6 +13,8 @@ export interface StageOptions {
   readonly proxied: boolean;
   /** How far the workers' clocks are off, in turn. */
   readonly clocksOffMs: readonly number[];
+  /** Takes what the processes log, but for their micro-batches. */
+  readonly onLog: ServiceLog;
 }
 
 const workerCount = 3;
@@ -24,9 +26,10 @@ export class Stage {
   readonly proxy: Proxy;
   readonly api: Service;
   readonly workers: readonly Service[];
-  readonly history = new History();
+  readonly history: History;
 
-  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, clocksOffMs }: StageOptions) {
+  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, clocksOffMs, onLog }: StageOptions) {
+    this.history = new History(onLog);
     const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models };
     const { hear } = this.history;
     this.redis = redis;

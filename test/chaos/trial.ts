@@ -1,5 +1,6 @@
 // One fault, from a fresh stage to the verdict.
 import { parsePredictionId } from '@millrace/protocol';
+import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { randomOf } from '../integration/random.ts';
 import { until } from '../integration/until.ts';
 import type { Cases } from './cases.ts';
@@ -16,6 +17,7 @@ export interface TrialOptions {
   readonly cases: Cases;
   readonly redisServer: string;
   readonly models: string;
+  readonly onLog: ServiceLog;
 }
 
 export interface Trial {
@@ -37,8 +39,8 @@ export interface Trial {
 /** Generous: the times are reported, and only a system that does not come back fails. */
 const recoveryLimitSeconds = 60;
 
-export async function trial(fault: Fault, { seed, long, cases, redisServer, models }: TrialOptions): Promise<Trial> {
-  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, clocksOffMs: fault.clocksOffMs ?? [] });
+export async function trial(fault: Fault, { seed, long, cases, redisServer, models, onLog }: TrialOptions): Promise<Trial> {
+  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, clocksOffMs: fault.clocksOffMs ?? [], onLog });
   try {
     const client = new Client(stage.url);
     const load = new Load(client, cases, randomOf(seed));
