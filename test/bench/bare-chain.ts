@@ -18,8 +18,8 @@ async function work(): Promise<void> {
   const settler = new Settler(redis, pool, 600);
   const consumer = new Consumer({
     redis, pool, lane: 'online', onError,
-    handle: async ({ bundleId, bundle: { tenant, lane, replyTo, model, predictions } }) => {
-      const settlements = predictions.map(({ rows, acceptedAt }, index) => {
+    handle: async ({ bundleId, bundle: { tenant, lane, replyTo, model }, predictions }) => {
+      const settlements = [...predictions].map(([index, { rows, acceptedAt }]) => {
         const record: ResultRecord = { outcome: 'succeeded', model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), outputs };
         return { index, record };
       });
@@ -43,7 +43,7 @@ async function client(): Promise<void> {
         const startedAt = performance.now();
         const reply = new Promise<void>((resolve) => { arrived = resolve; });
         await producer.add(pool, newBundleId(pool), {
-          format: bundleFormat, tenant: 'default', model: { name: 'iris', version: 1, digest: '' }, lane: 'online', replyTo: 'bare',
+          format: bundleFormat, tenant: 'default', model: { name: 'iris', version: 1, digest: '' }, lane: 'online', priority: 3, replyTo: 'bare',
           predictions: [{ inputs, rows: 1, acceptedAt: Date.now() }],
         }, []);
         await reply;

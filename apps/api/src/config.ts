@@ -11,7 +11,7 @@ export const ApiConfig = Type.Object({
   bodyLimitBytes: Type.Integer({ default: 16 * 1024 * 1024, minimum: 1024, description: 'Largest request body, bytes' }),
   maxRows: Type.Integer({ default: 10_000, minimum: 1, description: 'Most rows in one prediction' }),
   maxWaiting: Type.Integer({ default: 20_000, minimum: 1, description: 'Most predictions that may wait in memory to be queued' }),
-  retentionSeconds: Type.Integer({ default: 86_400, minimum: 10, description: 'Seconds that results are kept' }),
+  retentionSeconds: Type.Integer({ default: 86_400, minimum: 1, description: 'Seconds that results are kept' }),
   bundlePredictions: Type.Integer({ default: 64, minimum: 1, maximum: 100, description: 'Most predictions in one bundle' }),
   addsInFlight: Type.Integer({ default: 1, minimum: 1, description: 'Bundles of one model that may be on their way to Redis at once' }),
   shutdownSeconds: Type.Number({ default: 10, minimum: 0, description: 'Seconds for requests to end after SIGTERM' }),

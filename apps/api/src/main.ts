@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { connect, Producer, untilReady } from '@millrace/queue';
+import { connect, IdempotencyKeys, Producer, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { ApiConfig } from './config.ts';
 import { Intake } from './intake.ts';
@@ -42,7 +42,7 @@ const pools = () => new Set(repository.models.map((model) => model.manifest.pool
 const metrics = createApiMetrics(registry, redis, pools);
 const server = await createServer({
   ...config, log, registry, repository, metrics, version: manifest.version,
-  intake: new Intake({ ...config, ...metrics, repository, producer, waiters }),
+  intake: new Intake({ ...config, ...metrics, repository, producer, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
   predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

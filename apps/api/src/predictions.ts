@@ -28,9 +28,9 @@ export class Predictions {
   }
 
   /** Its state now, or the one known before where Redis cannot tell: it was accepted, so this must not fail. */
-  async now(id: string, tenant: string, before: Pending): Promise<ResultRecord | Pending> {
+  async now(id: string, tenant: string, before: Pending, waitMs = 0): Promise<ResultRecord | Pending> {
     try {
-      return (await this.find(id, tenant)).known;
+      return (await this.find(id, tenant, waitMs)).known;
     } catch {
       return before;
     }

@@ -10,7 +10,7 @@ export const WorkerConfig = Type.Object({
   pool: Type.String({ default: 'default', pattern: poolPattern, description: 'Pool whose models this worker runs' }),
   inferenceThreads: Type.Integer({ default: 1, minimum: 1, maximum: 64, description: 'Inference threads: micro-batches that run at once' }),
   sessionMemoryBytes: Type.Integer({ default: 2 * 1024 ** 3, minimum: 1024, description: 'Bound on loaded models, bytes of their files over all threads' }),
-  retentionSeconds: Type.Integer({ default: 86_400, minimum: 10, description: 'Seconds that results are kept' }),
+  retentionSeconds: Type.Integer({ default: 86_400, minimum: 1, description: 'Seconds that results are kept' }),
   metricsHost: Type.String({ default: '127.0.0.1', description: 'Address of health and metrics' }),
   metricsPort: Type.Integer({ default: 9464, minimum: 0, maximum: 65_535, description: 'Port of health and metrics; 0 picks a free one' }),
   shutdownSeconds: Type.Number({ default: 25, minimum: 0, description: 'Seconds for running micro-batches to end after SIGTERM' }),

@@ -15,12 +15,13 @@ export interface Piece {
   readonly place: number;
   readonly inputs: Tensors;
   readonly lane: Lane;
+  readonly priority: number;
   readonly rows: number;
   readonly arrivedAt: number;
   readonly deadlineAt: number | undefined;
 }
 
-/** How far one prediction is: `open` until its record is decided here, `settled` once the record is in Redis. */
+/** How far one prediction is: `open` until its end is decided here, `settled` once Redis has its record or its next attempt. */
 export interface Progress {
   readonly index: number;
   readonly prediction: BundledPrediction;
@@ -71,7 +72,7 @@ export class HeldBundle {
 
   /** Begins a prediction of the bundle. */
   open(index: number): Progress {
-    const prediction = this.claim.bundle.predictions[index] as BundledPrediction;
+    const prediction = this.claim.predictions.get(index) as BundledPrediction;
     const progress: Progress = { index, prediction, state: 'open', outputs: [], piecesLeft: 0, startedAt: undefined, inferenceMs: 0, batchRows: 0 };
     this.#progress.set(index, progress);
     this.#unsettled++;
@@ -85,7 +86,8 @@ export class HeldBundle {
     const count = version.batched ? Math.ceil(rows / maxRows) : 1;
     progress.outputs = Array.from({ length: count });
     progress.piecesLeft = count;
-    const common = { held: this, progress, version, lane: this.claim.bundle.lane, arrivedAt: this.claim.claimedAt, deadlineAt };
+    const { bundle: { lane, priority }, claimedAt } = this.claim;
+    const common = { held: this, progress, version, lane, priority, arrivedAt: claimedAt, deadlineAt };
     if (count === 1) return [{ ...common, place: 0, inputs, rows }];
     return progress.outputs.map((_, place) => {
       const from = place * maxRows;
@@ -127,11 +129,11 @@ export class HeldBundle {
   }
 
   #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>, tensors?: Tensors): Settlement {
-    const { bundleId, bundle: { model, replyTo }, claimedAt } = this.claim;
+    const { bundleId, bundle: { model, replyTo }, claimedAt, attempt } = this.claim;
     const { index, prediction: { acceptedAt, rows, echo }, startedAt, inferenceMs, batchRows } = progress;
     progress.state = 'decided';
     const record: ResultRecord = {
-      outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(),
+      outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), ...(attempt > 1 && { attempts: attempt }),
       ...(startedAt !== undefined && {
         startedAt,
         timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs: toMicroseconds(inferenceMs), batchRows },

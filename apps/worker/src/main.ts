@@ -1,9 +1,10 @@
 // A worker replica: claims bundles, runs micro-batches, settles predictions.
+import { randomUUID } from 'node:crypto';
 import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { lanes } from '@millrace/protocol';
-import { Cancellations, connect, Consumer, Payloads, Settler, untilReady } from '@millrace/queue';
+import { Cancellations, connect, Consumer, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
@@ -48,8 +49,10 @@ await cancellations.start();
 const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
   redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed'),
 }));
+const marks = new Marks(redis, { pool, replica: randomUUID(), retentionSeconds: config.retentionSeconds });
+life.own('marks', () => marks.close());
 const predictor = new Predictor({
-  repository, engine, cancellations, threads, metrics, log,
+  repository, engine, cancellations, marks, threads, metrics, log,
   settler: new Settler(redis, pool, config.retentionSeconds),
   payloads: new Payloads(redis, pool),
   onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },

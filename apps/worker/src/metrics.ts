@@ -1,6 +1,6 @@
 // The worker's metrics (docs/04-metrics.md).
 import { buckets, Counter, Gauge, Histogram, type Registry } from '@millrace/process';
-import { type ModelVersionId, type Outcome, outcomes, type ResultRecord } from '@millrace/protocol';
+import { type ErrorCode, type ModelVersionId, type Outcome, outcomes, type ResultRecord } from '@millrace/protocol';
 
 /** What the gauges read at each scrape. */
 export interface WorkerGauges {
@@ -26,6 +26,8 @@ export class WorkerMetrics {
   readonly #batchSize;
   readonly #rows;
   readonly #load;
+  readonly #retries;
+  readonly #orphaned;
   // Looking children up by their labels costs more than observing them.
   readonly #byModel = new Map<string, ModelMetrics>();
 
@@ -41,6 +43,8 @@ export class WorkerMetrics {
     this.#publish = seconds('millrace_result_publish_seconds', 'Writing results of one bundle', buckets.duration);
     this.#batchSize = seconds('millrace_batch_size', 'Rows of one micro-batch', buckets.rows);
     this.#load = new Histogram({ name: 'millrace_model_load_seconds', help: 'Loading and warming up one session', labelNames: ['model'], buckets: [...buckets.duration], registers });
+    this.#retries = new Counter({ name: 'millrace_retries_total', help: 'Predictions that failed and were queued again', labelNames: ['model', 'reason'], registers });
+    this.#orphaned = new Counter({ name: 'millrace_orphaned_total', help: 'Bundles claimed here that another replica had lost', registers });
     const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, labelNames: ['pool'], registers, collect() { this.set({ pool }, read()); } });
     gauge('millrace_worker_claimed_rows', 'Rows that are claimed here and not settled', gauges.claimedRows);
     gauge('millrace_worker_busy_ratio', 'Inference threads that are running', () => gauges.busyThreads() / gauges.threads);
@@ -49,6 +53,14 @@ export class WorkerMetrics {
 
   loaded(model: string, seconds: number): void {
     this.#load.observe({ model }, seconds);
+  }
+
+  retried(model: string, reason: ErrorCode): void {
+    this.#retries.inc({ model, reason });
+  }
+
+  orphaned(): void {
+    this.#orphaned.inc();
   }
 
   of({ name, version }: ModelVersionId): ModelMetrics {

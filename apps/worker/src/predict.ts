@@ -1,33 +1,41 @@
 // From a claimed bundle to settled predictions: the worker's story.
 import { bundlesToClaim, type MicroBatch, MicroBatcher } from '@millrace/batching';
 import type { InferenceEngine, ItemOutcome } from '@millrace/inference';
-import type { ModelRepository, ModelVersion } from '@millrace/models';
-import type { Logger } from '@millrace/process';
-import { fromWireAll, MillraceError, parsePredictionId, predictionId, type Tensors } from '@millrace/protocol';
-import { type Cancellations, type Claim, HandBack, type Payloads, type Settlement, type Settler } from '@millrace/queue';
+import type { ModelVersion } from '@millrace/models';
+import { MillraceError, parsePredictionId, predictionId } from '@millrace/protocol';
+import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Settlement, type Settler } from '@millrace/queue';
+import { ClaimReader, type ClaimReaderOptions } from './claim-reader.ts';
+import { groupKey } from './group-key.ts';
 import { HeldBundle, type Piece, type Progress } from './held-bundle.ts';
 import type { WorkerMetrics } from './metrics.ts';
+import { retryDelayMs } from './retry-delay.ts';
 
-export interface PredictorOptions {
-  readonly repository: ModelRepository;
+export interface PredictorOptions extends ClaimReaderOptions {
   readonly engine: InferenceEngine;
   readonly settler: Settler;
+  readonly marks: Marks;
   readonly cancellations: Cancellations;
-  readonly payloads: Payloads;
   readonly threads: number;
   readonly metrics: WorkerMetrics;
-  readonly log: Logger;
   /** Told how many bundles to hold, after every micro-batch. */
   readonly onAppetite: (bundles: number) => void;
 }
+
+type Batch = MicroBatch<Piece, ModelVersion>;
 
 /** Weight of the newest value in moving averages. */
 const newest = 0.2;
 
 export class Predictor {
   readonly #options: PredictorOptions;
+  readonly #reader: ClaimReader;
   readonly #batcher = new MicroBatcher<Piece, ModelVersion>((piece) => this.#expire(piece));
+  /** By job. */
   readonly #held = new Map<string, HeldBundle>();
+  /** Pieces of one prediction each. A replica died with them: they run one at a time, and nothing runs beside them. */
+  #suspects: (readonly Piece[])[] = [];
+  #runningAlone = false;
+  #running = 0;
   #holdTimer: NodeJS.Timeout | undefined;
   #stopping = false;
   #rowsPerBundle = 1;
@@ -35,6 +43,7 @@ export class Predictor {
 
   constructor(options: PredictorOptions) {
     this.#options = options;
+    this.#reader = new ClaimReader(options);
   }
 
   get claimedRows(): number {
@@ -46,7 +55,7 @@ export class Predictor {
   /** Resolves when every prediction of the claimed bundle is settled; rejects with `HandBack` where the worker stops first. */
   async handle(claim: Claim): Promise<void> {
     const held = new HeldBundle(claim);
-    this.#held.set(claim.bundleId, held);
+    this.#held.set(claim.jobId, held);
     const onLost = () => {
       this.#options.log.warn({ predictionIds: held.unsettledIds }, 'claim lost, another worker will run it');
       this.#abandon(held, new Error('the claim was lost'));
@@ -60,16 +69,16 @@ export class Predictor {
       await held.ended;
     } finally {
       claim.lost.removeEventListener('abort', onLost);
-      this.#held.delete(claim.bundleId);
+      this.#held.delete(claim.jobId);
     }
   }
 
   /** A prediction was settled as canceled by an API node: it need not run. */
   cancel(id: string): void {
     const address = parsePredictionId(id);
-    const held = this.#held.get(address?.bundleId ?? '');
-    if (!address || !held) return;
-    held.markSettled(address.index);
+    for (const held of this.#held.values()) {
+      if (address && held.claim.bundleId === address.bundleId) held.markSettled(address.index);
+    }
     this.#batcher.removeWhere(({ progress }) => progress.state === 'settled');
   }
 
@@ -78,24 +87,35 @@ export class Predictor {
     this.#stopping = true;
     clearTimeout(this.#holdTimer);
     this.#batcher.removeWhere(() => true);
+    this.#suspects = [];
     for (const held of this.#held.values()) this.#handBackIfStill(held);
   }
 
   /** Decodes the bundle's unsettled predictions and puts their pieces before the inference threads. */
   async #take(held: HeldBundle): Promise<void> {
-    const { claim, claim: { bundle: { predictions } } } = held;
-    const settled = await this.#settledBefore(claim);
-    const open = [...predictions.keys()].filter((index) => !settled.has(index)).map((index) => held.open(index));
-    const rows = predictions.reduce((sum, prediction) => sum + prediction.rows, 0);
+    const { claim, claim: { predictions, orphaned } } = held;
+    const marks = await this.#marksOf(claim);
+    const open = [...predictions.keys()].filter((index) => !marks.done.has(index)).map((index) => held.open(index));
+    let rows = 0;
+    for (const prediction of predictions.values()) rows += prediction.rows;
     this.#rowsPerBundle += newest * (rows - this.#rowsPerBundle);
+    if (orphaned) this.#options.metrics.orphaned();
 
-    const version = await this.#versionOf(claim);
-    if (version instanceof MillraceError) return this.#settle(held, open.map((progress) => held.end(progress, 'failed', version)));
+    const crashed = open.filter(({ index }) => marks.crashed.has(index));
+    await this.#settle(held, crashed.map((progress) => held.end(progress, 'failed', workerCrashed)));
+    const version = await this.#reader.version(claim);
     for (const progress of open) {
-      const inputs = await this.#inputsOf(claim, progress);
-      if (inputs instanceof MillraceError) await this.#settle(held, [held.end(progress, 'failed', inputs)]);
-      else for (const piece of held.cut(progress, inputs, version)) this.#add(piece);
+      if (progress.state !== 'open') continue;
+      const pieces = version instanceof MillraceError ? version : await this.#piecesOf(held, progress, version);
+      if (pieces instanceof MillraceError) await this.#fail(held, progress, pieces);
+      else if (orphaned || marks.suspect) this.#suspects.push(pieces);
+      else for (const piece of pieces) this.#add(piece);
     }
+  }
+
+  async #piecesOf(held: HeldBundle, progress: Progress, version: ModelVersion): Promise<readonly Piece[] | MillraceError> {
+    const inputs = await this.#reader.inputs(held.claim, progress);
+    return inputs instanceof MillraceError ? inputs : held.cut(progress, inputs, version);
   }
 
   #add(piece: Piece): void {
@@ -105,42 +125,23 @@ export class Predictor {
   }
 
   /** What need not run any more. Redis is only asked where a cancellation or an earlier claim may have been missed here. */
-  async #settledBefore({ bundleId, bundle, claimedBefore }: Claim): Promise<ReadonlySet<number>> {
-    const { cancellations, settler } = this.#options;
+  async #marksOf(claim: Claim): Promise<BundleMarks> {
+    const { cancellations, marks } = this.#options;
+    const { bundleId, predictions, claimedBefore, attempt } = claim;
     const bundledAt = parsePredictionId(predictionId(bundleId, 0))?.bundledAt ?? 0;
-    if (claimedBefore || !cancellations.covers(bundledAt)) return settler.settled(bundleId);
-    if (cancellations.isEmpty) return noneSettled;
-    return new Set([...bundle.predictions.keys()].filter((index) => cancellations.has(predictionId(bundleId, index))));
+    if (claimedBefore || attempt > 1 || !cancellations.covers(bundledAt)) return marks.read(claim);
+    if (cancellations.isEmpty) return unmarked;
+    return { ...unmarked, done: new Set([...predictions.keys()].filter((index) => cancellations.has(predictionId(bundleId, index)))) };
   }
 
-  /** The version that the bundle names, proven by its digest; looks again where the repository may just have changed. */
-  async #versionOf({ bundle: { model } }: Claim): Promise<ModelVersion | MillraceError> {
-    const { repository } = this.#options;
-    let found = repository.find(model);
-    if (found?.id.digest !== model.digest) {
-      await repository.scan();
-      found = repository.find(model);
-    }
-    const name = `${model.name}@${model.version}`;
-    if (!found) return new MillraceError('model-unavailable', `${name} is not in this worker’s repository`);
-    if (found.id.digest !== model.digest) return new MillraceError('model-changed', `${name} is another file here than the one that the API read`);
-    return found;
-  }
-
-  async #inputsOf({ bundleId }: Claim, { index, prediction }: Progress): Promise<Tensors | MillraceError> {
-    const payload = prediction.detached ? await this.#options.payloads.read(bundleId, index) : undefined;
-    if (prediction.detached && !payload) return new MillraceError('payload-lost', 'The inputs are not kept any more');
-    try {
-      return fromWireAll(prediction.inputs, payload);
-    } catch (error) {
-      this.#options.log.error({ err: error, predictionId: predictionId(bundleId, index) }, 'inputs cannot be decoded');
-      return new MillraceError('internal', 'The inputs cannot be decoded');
-    }
-  }
-
-  /** Starts every micro-batch that a free thread would take. To be called whenever one may have become free. */
+  /** Starts what may run now. To be called whenever a thread may have become free. */
   pump(): void {
     clearTimeout(this.#holdTimer);
+    if (this.#runningAlone) return;
+    if (this.#suspects.length > 0) {
+      if (this.#running === 0) void this.#runAlone(this.#suspects.shift() as readonly Piece[]);
+      return;
+    }
     const { engine } = this.#options;
     while (!this.#stopping) {
       const next = this.#batcher.next(Date.now(), (version, full) => engine.canTake(version, full));
@@ -150,39 +151,90 @@ export class Predictor {
     }
   }
 
-  async #run({ version, items: pieces, rows }: MicroBatch<Piece, ModelVersion>): Promise<void> {
+  /** Runs one prediction with nothing beside it, behind a mark: if this replica dies too, the mark says of what. */
+  async #runAlone(pieces: readonly Piece[]): Promise<void> {
+    const { marks } = this.#options;
+    const [{ held, held: { claim: { bundleId } }, progress, progress: { index, prediction } }] = pieces as readonly [Piece];
+    this.#runningAlone = true;
+    try {
+      if ((prediction.deadlineAt ?? Infinity) <= Date.now()) this.#expire(pieces[0] as Piece);
+      if (progress.state !== 'open') return;
+      await marks.running(bundleId, index);
+      for (const piece of pieces) {
+        if (progress.state === 'open' && !this.#stopping) await this.#run({ version: piece.version, items: [piece], rows: piece.rows });
+      }
+      await marks.ran(bundleId, index);
+    } catch (error) {
+      this.#abandon(held, error as Error);
+    } finally {
+      this.#runningAlone = false;
+      if (this.#stopping) this.#handBackIfStill(held);
+      else this.pump();
+    }
+  }
+
+  /** Resolves when the micro-batch has run and what came of it is settled. */
+  async #run({ version, items: pieces, rows }: Batch): Promise<void> {
     const startedAt = Date.now();
+    this.#running++;
     for (const { held, progress } of pieces) {
       held.running++;
       progress.startedAt ??= startedAt;
     }
     this.#logRun(pieces);
     const outcomes = await this.#options.engine.run(version, pieces);
+    this.#running--;
     this.pump();
     this.#measure(version, pieces, rows, startedAt, outcomes);
 
     const settlements = new Map<HeldBundle, Settlement[]>();
+    const failures: Promise<void>[] = [];
     for (const [place, piece] of pieces.entries()) {
-      piece.held.running--;
-      const settlement = settlementOf(piece, outcomes[place] as ItemOutcome);
-      const ofBundle = settlements.get(piece.held);
-      if (!ofBundle) settlements.set(piece.held, settlement ? [settlement] : []);
-      else if (settlement) ofBundle.push(settlement);
+      const { held, progress } = piece;
+      const outcome = outcomes[place] as ItemOutcome;
+      held.running--;
+      const ofBundle = settlements.get(held) ?? [];
+      settlements.set(held, ofBundle);
+      if (progress.state !== 'open') continue;
+      const settlement = outcome.ok ? held.complete(piece, outcome) : undefined;
+      if (settlement) ofBundle.push(settlement);
+      else if (!outcome.ok) failures.push(this.#fail(held, progress, outcome.error));
     }
-    for (const [held, ofBundle] of settlements) void this.#settle(held, ofBundle);
+    await Promise.all([...failures, ...[...settlements].map(([held, ofBundle]) => this.#settle(held, ofBundle))]);
   }
 
-  /** What the chaos suite counts executions by. */
-  #logRun(pieces: readonly Piece[]): void {
-    const { log } = this.#options;
-    if (!log.isLevelEnabled('debug')) return;
-    log.debug({ predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)) }, 'micro-batch runs');
+  /** Ends a prediction that failed; where the failure may pass, queues it again instead. */
+  async #fail(held: HeldBundle, progress: Progress, error: MillraceError): Promise<void> {
+    const { marks, metrics } = this.#options;
+    const { claim, claim: { attempt, bundle } } = held;
+    const { prediction, index } = progress;
+    if (error.code === 'worker-crashed' && !this.#runningAlone) return this.#suspect(held);
+    const delayMs = retryDelayMs({ error, attempt, prediction, now: Date.now(), random: Math.random() });
+    if (delayMs === undefined) return this.#settle(held, [held.end(progress, 'failed', error)]);
+    progress.state = 'decided';
+    try {
+      await marks.retry(claim, index, prediction, delayMs);
+    } catch (cause) {
+      return this.#abandon(held, cause as Error);
+    }
+    metrics.retried(bundle.model.name, error.code);
+    held.markSettled(index);
+  }
+
+  /** An inference thread died with something of the bundle: it is given back, to be run one by one. */
+  async #suspect(held: HeldBundle): Promise<void> {
+    try {
+      await this.#options.marks.suspect(held.claim.bundleId);
+      this.#abandon(held, new HandBack('an inference thread died'));
+    } catch (error) {
+      this.#abandon(held, error as Error);
+    }
   }
 
   /** Writes results; the first write of each wins. Where Redis refuses, the bundle is given up here and tried again. */
   async #settle(held: HeldBundle, settlements: readonly Settlement[]): Promise<void> {
     const { settler, payloads } = this.#options;
-    const { bundleId, bundle: { tenant, lane, replyTo, model, predictions } } = held.claim;
+    const { bundleId, bundle: { tenant, lane, replyTo, model }, predictions } = held.claim;
     if (settlements.length > 0) {
       const metrics = this.#options.metrics.of(model);
       const startedAt = performance.now();
@@ -194,7 +246,7 @@ export class Predictor {
       }
       metrics.published((performance.now() - startedAt) / 1000);
       for (const { index } of settlements) {
-        if (predictions[index]?.detached) payloads.remove(bundleId, index);
+        if (predictions.get(index)?.detached) payloads.remove(bundleId, index);
         held.markSettled(index);
       }
     }
@@ -211,11 +263,19 @@ export class Predictor {
   /** Gives a bundle up: whoever claims it next finds what is settled and goes on. */
   #abandon(held: HeldBundle, error: Error): void {
     this.#batcher.removeWhere((piece) => piece.held === held);
+    this.#suspects = this.#suspects.filter(([first]) => first?.held !== held);
     held.giveUp(error);
   }
 
   #handBackIfStill(held: HeldBundle): void {
     if (held.running === 0) held.giveUp(new HandBack('the worker is stopping'));
+  }
+
+  #logRun(pieces: readonly Piece[]): void {
+    const { log } = this.#options;
+    if (log.isLevelEnabled('debug')) {
+      log.debug({ predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#runningAlone }, 'micro-batch runs');
+    }
   }
 
   #measure(version: ModelVersion, pieces: readonly Piece[], rows: number, startedAt: number, outcomes: readonly ItemOutcome[]): void {
@@ -230,31 +290,6 @@ export class Predictor {
   }
 }
 
-const noneSettled: ReadonlySet<number> = new Set();
+const unmarked: BundleMarks = { done: new Set(), crashed: new Set(), suspect: false };
 const expired = new MillraceError('deadline-exceeded', 'The deadline passed before the prediction ran');
-
-/** A version's part of the group key, and whether its inputs' inner dimensions belong to it. Made once: there is a piece a prediction. */
-const keyParts = new WeakMap<ModelVersion, { readonly key: string; readonly dynamic: boolean }>();
-
-function keyPartOf(version: ModelVersion): { readonly key: string; readonly dynamic: boolean } {
-  let part = keyParts.get(version);
-  if (!part) {
-    const { id: { name, version: number, digest }, signature } = version;
-    const dynamic = signature.inputs.some(({ shape }) => shape.slice(1).some((dim) => typeof dim === 'string' || dim === -1));
-    keyParts.set(version, part = { key: `${name}@${number} ${digest}`, dynamic });
-  }
-  return part;
-}
-
-/** Pieces with the same key can be stacked: one version, the same lengths in every dimension but the first. */
-function groupKey({ inputs, version }: Piece): string {
-  const { key, dynamic } = keyPartOf(version);
-  return dynamic ? `${key} ${Object.values(inputs).map(({ shape }) => shape.slice(1).join('x')).join(' ')}` : key;
-}
-
-/** The prediction's end, where this outcome decides it. */
-function settlementOf(piece: Piece, outcome: ItemOutcome): Settlement | undefined {
-  const { held, progress } = piece;
-  if (progress.state !== 'open') return undefined;
-  return outcome.ok ? held.complete(piece, outcome) : held.end(progress, 'failed', outcome.error);
-}
+const workerCrashed = new MillraceError('worker-crashed', 'Two workers died while they ran this prediction, the second one running nothing beside it');

@@ -1,17 +1,19 @@
+import { MillraceError } from '@millrace/protocol';
 import { expect, test } from 'vitest';
-import { Coalescer, type Placement } from './coalescer.ts';
+import { Coalescer } from './coalescer.ts';
 
 /** Sends that end when the test says so. */
 function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number } = {}) {
+  const refused = new MillraceError('idempotency-mismatch', 'not this one');
   const sends: { key: string; items: readonly number[]; end: (error?: Error) => void }[] = [];
   let arrived = () => {};
-  const coalescer = new Coalescer<string, number>({
+  const coalescer = new Coalescer<string, number, string>({
     limits: { predictions: options.predictions ?? 4, bytes: options.bytes ?? 1000, rows: 100 },
     sendsInFlight: 2,
     maxWaiting: options.maxWaiting ?? 100,
     send: (key, items) => new Promise((resolve, reject) => {
       const id = `b${sends.length}`;
-      sends.push({ key, items, end: (error) => (error ? reject(error) : resolve(id)) });
+      sends.push({ key, items, end: (error) => (error ? reject(error) : resolve(items.map((item, index) => (item < 0 ? refused : `${id}-${index}`)))) });
       arrived();
     }),
   });
@@ -19,7 +21,7 @@ function rig(options: { predictions?: number; bytes?: number; maxWaiting?: numbe
     arrived = () => { if (sends.length >= count) resolve(); };
     arrived();
   });
-  const submit = (item: number, key = 'k', bytes = 1) => new Promise<Placement>((placed, failed) => { coalescer.submit(key, item, { bytes, rows: 1 }, { placed, failed }); });
+  const submit = (item: number, key = 'k', bytes = 1) => new Promise<string>((placed, failed) => { coalescer.submit(key, item, { bytes, rows: 1 }, { placed, failed }); });
   return { coalescer, sends, submit, untilSends };
 }
 
@@ -36,9 +38,16 @@ test('what arrives in one turn goes together, and what arrives during two sends 
   expect(sends[2]?.items).toEqual([4, 5, 6]);
   for (const { end } of sends) end();
   expect(await Promise.all([...first, ...second, ...third])).toEqual([
-    { bundleId: 'b0', index: 0 }, { bundleId: 'b0', index: 1 }, { bundleId: 'b1', index: 0 },
-    { bundleId: 'b2', index: 0 }, { bundleId: 'b2', index: 1 }, { bundleId: 'b2', index: 2 },
+    'b0-0', 'b0-1', 'b1-0', 'b2-0', 'b2-1', 'b2-2',
   ]);
+});
+
+test('one item of a bundle can be refused', async () => {
+  const { sends, submit, untilSends } = rig();
+  const results = Promise.allSettled([submit(1), submit(-1), submit(2)]);
+  await untilSends(1);
+  sends[0]?.end();
+  expect((await results).map((result) => (result.status === 'fulfilled' ? result.value : 'refused'))).toEqual(['b0-0', 'refused', 'b0-2']);
 });
 
 test('bundles keep their limits, keys never mix, and what is too large travels alone', async () => {
@@ -60,7 +69,7 @@ test('a failed send fails what waits behind it too, and the next one is sent', a
   const next = submit(4);
   await untilSends(3);
   sends[2]?.end();
-  expect(await next).toEqual({ bundleId: 'b2', index: 0 });
+  expect(await next).toBe('b2-0');
 });
 
 test('past its bound it refuses', async () => {

@@ -11,9 +11,9 @@ export interface BundleLimits extends Weight {
   readonly predictions: number;
 }
 
-export interface CoalescerOptions<Key, Item> {
-  /** Sends one bundle; resolves to its id once it is safe, rejects where it is not known to be. */
-  readonly send: (key: Key, items: readonly Item[]) => Promise<string>;
+export interface CoalescerOptions<Key, Item, Place> {
+  /** Sends one bundle; resolves, once it is safe, to where each item went or why it did not. Rejects where nothing is known to be safe. */
+  readonly send: (key: Key, items: readonly Item[]) => Promise<readonly (Place | MillraceError)[]>;
   readonly limits: BundleLimits;
   /** Sends of one key that may be under way at once. */
   readonly sendsInFlight: number;
@@ -21,37 +21,31 @@ export interface CoalescerOptions<Key, Item> {
   readonly maxWaiting: number;
 }
 
-/** Where a prediction went: its bundle and its place there. */
-export interface Placement {
-  readonly bundleId: string;
-  readonly index: number;
-}
-
 /** What comes of an item: exactly one of the two is called. */
-export interface Sending {
+export interface Sending<Place> {
   /** Its bundle is safe. */
-  readonly placed: (placement: Placement) => void;
+  readonly placed: (place: Place) => void;
   readonly failed: (error: unknown) => void;
 }
 
-interface Entry<Item> extends Weight {
+interface Entry<Item, Place> extends Weight {
   readonly item: Item;
-  readonly sending: Sending;
+  readonly sending: Sending<Place>;
 }
 
-interface KeyState<Item> {
-  readonly waiting: Entry<Item>[];
+interface KeyState<Item, Place> {
+  readonly waiting: Entry<Item, Place>[];
   inFlight: number;
   pumpScheduled: boolean;
 }
 
 /** Keys are told apart as a Map does: objects by identity. */
-export class Coalescer<Key, Item> {
-  readonly #options: CoalescerOptions<Key, Item>;
-  readonly #keys = new Map<Key, KeyState<Item>>();
+export class Coalescer<Key, Item, Place> {
+  readonly #options: CoalescerOptions<Key, Item, Place>;
+  readonly #keys = new Map<Key, KeyState<Item, Place>>();
   #waiting = 0;
 
-  constructor(options: CoalescerOptions<Key, Item>) {
+  constructor(options: CoalescerOptions<Key, Item, Place>) {
     this.#options = options;
   }
 
@@ -60,7 +54,7 @@ export class Coalescer<Key, Item> {
   }
 
   /** Puts the item into the next bundle of its key. Fails it with `overloaded`, or with the send's error. */
-  submit(key: Key, item: Item, { bytes, rows }: Weight, sending: Sending): void {
+  submit(key: Key, item: Item, { bytes, rows }: Weight, sending: Sending<Place>): void {
     if (this.#waiting >= this.#options.maxWaiting) {
       const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
       sending.failed(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
@@ -72,14 +66,14 @@ export class Coalescer<Key, Item> {
     this.#schedule(key, state);
   }
 
-  #stateOf(key: Key): KeyState<Item> {
+  #stateOf(key: Key): KeyState<Item, Place> {
     let state = this.#keys.get(key);
     if (!state) this.#keys.set(key, state = { waiting: [], inFlight: 0, pumpScheduled: false });
     return state;
   }
 
   /** On the next turn of the event loop, so that requests which arrived in this one go together. */
-  #schedule(key: Key, state: KeyState<Item>): void {
+  #schedule(key: Key, state: KeyState<Item, Place>): void {
     if (state.pumpScheduled || state.inFlight >= this.#options.sendsInFlight) return;
     state.pumpScheduled = true;
     setImmediate(() => {
@@ -88,7 +82,7 @@ export class Coalescer<Key, Item> {
     });
   }
 
-  #pump(key: Key, state: KeyState<Item>): void {
+  #pump(key: Key, state: KeyState<Item, Place>): void {
     while (state.waiting.length > 0 && state.inFlight < this.#options.sendsInFlight) {
       const entries = state.waiting.splice(0, this.#countThatFits(state.waiting));
       this.#waiting -= entries.length;
@@ -98,10 +92,14 @@ export class Coalescer<Key, Item> {
     if (state.waiting.length === 0 && state.inFlight === 0) this.#keys.delete(key);
   }
 
-  async #send(key: Key, state: KeyState<Item>, entries: readonly Entry<Item>[]): Promise<void> {
+  async #send(key: Key, state: KeyState<Item, Place>, entries: readonly Entry<Item, Place>[]): Promise<void> {
     try {
-      const bundleId = await this.#options.send(key, entries.map(({ item }) => item));
-      for (const [index, { sending }] of entries.entries()) sending.placed({ bundleId, index });
+      const places = await this.#options.send(key, entries.map(({ item }) => item));
+      for (const [index, { sending }] of entries.entries()) {
+        const place = places[index] as Place | MillraceError;
+        if (place instanceof MillraceError) sending.failed(place);
+        else sending.placed(place);
+      }
     } catch (error) {
       // What waits behind it would wait for the same failure, one after another.
       const behind = state.waiting.splice(0);
@@ -114,7 +112,7 @@ export class Coalescer<Key, Item> {
   }
 
   /** At least one: an item that alone is over a limit travels alone. */
-  #countThatFits(waiting: readonly Entry<Item>[]): number {
+  #countThatFits(waiting: readonly Entry<Item, Place>[]): number {
     const { limits } = this.#options;
     let bytes = 0;
     let rows = 0;

@@ -5,7 +5,7 @@ import { bundlesToClaim } from './policy.ts';
 
 interface Item extends WorkItem { readonly name: string }
 
-const item = (name: string, more: Partial<WorkItem> = {}): Item => ({ name, lane: 'online', rows: 1, arrivedAt: 0, ...more });
+const item = (name: string, more: Partial<WorkItem> = {}): Item => ({ name, lane: 'online', priority: 3, rows: 1, arrivedAt: 0, ...more });
 const always = () => true;
 
 function batcher() {
@@ -25,14 +25,25 @@ test('takes what is there up to the row limit, in order', () => {
   expect([next(), next(), next()]).toEqual([['a', 'b'], ['c'], { kind: 'idle' }]);
 });
 
-test('online goes before bulk, then the earliest deadline, then the oldest', () => {
+test('online goes before bulk, then by priority, then the earliest deadline, then the oldest', () => {
   const { add, next } = batcher();
   add('bulk', item('bulk', { lane: 'bulk', arrivedAt: 0 }));
   add('late', item('late', { arrivedAt: 2 }));
   add('old', item('old', { arrivedAt: 1 }));
   add('urgent', item('relaxed', { arrivedAt: 3 }));
   add('urgent', item('urgent', { arrivedAt: 4, deadlineAt: 50 }));
-  expect([next(9), next(9), next(9), next(9)]).toEqual([['urgent', 'relaxed'], ['old'], ['late'], ['bulk']]);
+  add('first', item('first', { arrivedAt: 5, priority: 2 }));
+  add('last', item('last', { arrivedAt: 0, priority: 4, deadlineAt: 10 }));
+  expect(Array.from({ length: 6 }, () => next(9))).toEqual([['first'], ['urgent', 'relaxed'], ['old'], ['late'], ['last'], ['bulk']]);
+});
+
+test('priorities share a micro-batch, the urgent ones in front, and a deadline behind them still counts', () => {
+  const { add, next, expired } = batcher();
+  add('m', item('low', { priority: 7, rows: 2 }));
+  add('m', item('late', { priority: 7, deadlineAt: 5 }));
+  add('m', item('high', { priority: 0, rows: 2 }));
+  expect([next(9), next(9)]).toEqual([['high', 'low'], { kind: 'idle' }]);
+  expect(expired).toEqual(['late']);
 });
 
 test('is held back to fill up, no longer than the delay, and not when full', () => {
@@ -77,7 +88,7 @@ test('what has expired or is not wanted never runs', () => {
 });
 
 test('every item comes out exactly once, and only an item larger than the limit exceeds it', () => {
-  const work = fc.array(fc.record({ key: fc.constantFrom('m', 'n'), rows: fc.integer({ min: 1, max: 6 }), lane: fc.constantFrom('online' as const, 'bulk' as const), deadlineAt: fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }) }), { maxLength: 40 });
+  const work = fc.array(fc.record({ key: fc.constantFrom('m', 'n'), rows: fc.integer({ min: 1, max: 6 }), lane: fc.constantFrom('online' as const, 'bulk' as const), priority: fc.integer({ min: 0, max: 7 }), deadlineAt: fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }) }), { maxLength: 40 });
   fc.assert(fc.property(work, fc.integer({ min: 0, max: 25 }), (pieces, now) => {
     const { it, add, expired } = batcher();
     for (const [index, { key, ...more }] of pieces.entries()) add(key, item(String(index), more));

@@ -6,6 +6,8 @@ import { type Candidate, compareUrgency, holdMs, isFull } from './policy.ts';
 /** A piece of work: some rows of one prediction. Times in milliseconds since the epoch. */
 export interface WorkItem {
   readonly lane: Lane;
+  /** Lower ones run first. */
+  readonly priority: number;
   readonly rows: number;
   readonly arrivedAt: number;
   /** Past it the item must not start. */
@@ -35,9 +37,10 @@ class Group<Item extends WorkItem, Version> implements Candidate {
   readonly version: Version;
   readonly maxRows: number;
   readonly maxDelayMs: number;
-  /** Earliest deadline first, then in order of arrival. */
+  /** By priority, then the earliest deadline first, then in order of arrival. */
   readonly items: Item[] = [];
   rows = 0;
+  earliestDeadlineAt = Infinity;
 
   constructor(lane: Lane, { version, maxRows, maxDelayMs }: GroupOptions<Version>) {
     this.lane = lane;
@@ -50,17 +53,17 @@ class Group<Item extends WorkItem, Version> implements Candidate {
     return this.items.reduce((oldest, { arrivedAt }) => Math.min(oldest, arrivedAt), Infinity);
   }
 
-  get earliestDeadlineAt(): number {
-    return this.items[0]?.deadlineAt ?? Infinity;
+  get priority(): number {
+    return this.items[0]?.priority ?? Infinity;
   }
 
   insert(item: Item): void {
-    const deadline = item.deadlineAt ?? Infinity;
     let place = this.items.length;
-    while (place > 0 && (this.items[place - 1]?.deadlineAt ?? Infinity) > deadline) place--;
+    while (place > 0 && compareItems(item, this.items[place - 1] as Item) < 0) place--;
     if (place === this.items.length) this.items.push(item);
     else this.items.splice(place, 0, item);
     this.rows += item.rows;
+    this.earliestDeadlineAt = Math.min(this.earliestDeadlineAt, deadlineOf(item));
   }
 
   /** Takes items in order up to the row limit; the first always fits. */
@@ -72,8 +75,9 @@ class Group<Item extends WorkItem, Version> implements Candidate {
       rows += item.rows;
       count++;
     }
-    this.rows -= rows;
-    return { items: this.items.splice(0, count), rows };
+    const items = this.items.splice(0, count);
+    this.#recount();
+    return { items, rows };
   }
 
   removeWhere(dead: (item: Item) => boolean): Item[] {
@@ -81,9 +85,23 @@ class Group<Item extends WorkItem, Version> implements Candidate {
     const removed = this.items.filter(dead);
     const kept = this.items.filter((item) => !removed.includes(item));
     this.items.splice(0, this.items.length, ...kept);
-    this.rows = kept.reduce((sum, { rows }) => sum + rows, 0);
+    this.#recount();
     return removed;
   }
+
+  #recount(): void {
+    this.rows = this.items.reduce((sum, { rows }) => sum + rows, 0);
+    this.earliestDeadlineAt = this.items.reduce((earliest, item) => Math.min(earliest, deadlineOf(item)), Infinity);
+  }
+}
+
+function deadlineOf({ deadlineAt = Infinity }: WorkItem): number {
+  return deadlineAt;
+}
+
+function compareItems(a: WorkItem, b: WorkItem): number {
+  if (a.priority !== b.priority) return a.priority - b.priority;
+  return deadlineOf(a) < deadlineOf(b) ? -1 : 1;
 }
 
 export class MicroBatcher<Item extends WorkItem, Version> {
@@ -143,9 +161,8 @@ export class MicroBatcher<Item extends WorkItem, Version> {
 
   #expire(now: number): void {
     for (const group of this.#all()) {
-      // Deadlines stand in order, so the first item tells whether there is anything to do.
       if (group.earliestDeadlineAt > now) continue;
-      for (const item of group.removeWhere(({ deadlineAt = Infinity }) => deadlineAt <= now)) this.#onExpired(item);
+      for (const item of group.removeWhere((one) => deadlineOf(one) <= now)) this.#onExpired(item);
     }
     this.#dropEmpty();
   }

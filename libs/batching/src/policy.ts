@@ -4,6 +4,8 @@ import type { Lane } from '@millrace/protocol';
 /** A group of work that could share a micro-batch, as the policy sees it. Times in milliseconds since the epoch. */
 export interface Candidate {
   readonly lane: Lane;
+  /** Lower ones go first. */
+  readonly priority: number;
   readonly rows: number;
   readonly maxRows: number;
   readonly maxDelayMs: number;
@@ -21,9 +23,10 @@ export function holdMs(candidate: Candidate, now: number): number {
   return isFull(candidate) || candidate.earliestDeadlineAt <= until ? 0 : Math.max(0, until - now);
 }
 
-/** Negative where `a` goes first: online before bulk, then the earliest deadline, then the oldest. */
+/** Negative where `a` goes first: online before bulk, then by priority, then the earliest deadline, then the oldest. */
 export function compareUrgency(a: Candidate, b: Candidate): number {
   if (a.lane !== b.lane) return a.lane === 'online' ? -1 : 1;
+  if (a.priority !== b.priority) return a.priority - b.priority;
   if (a.earliestDeadlineAt !== b.earliestDeadlineAt) return a.earliestDeadlineAt < b.earliestDeadlineAt ? -1 : 1;
   return a.oldestAt - b.oldestAt;
 }

@@ -36,7 +36,7 @@ export interface EngineOptions {
   readonly onCapacity?: () => void;
   /**
    * A thread died of a bug or for want of JavaScript memory (a native crash takes the process along). Its micro-batches
-   * failed as `internal`, and it gets no more: replace the process. Without this callback the error is thrown, uncaught.
+   * failed as `worker-crashed`, and it gets no more: replace the process. Without this callback the error is thrown, uncaught.
    */
   readonly onThreadDeath?: (error: Error) => void;
 }
@@ -88,8 +88,8 @@ export class InferenceEngine {
 
   /**
    * Runs predictions, stacked where the model allows it, and gives one outcome each, in order. All have the same inputs
-   * and per-row shapes. Outcomes fail with `model-failed`, `model-unavailable`, `model-changed` or `internal`; it throws
-   * only where it is used wrongly.
+   * and per-row shapes. Outcomes fail with `model-failed`, `out-of-memory`, `model-unavailable`, `model-changed`,
+   * `worker-crashed` or `internal`; it throws only where it is used wrongly.
    */
   async run(version: ModelVersion, items: readonly BatchItem[]): Promise<readonly ItemOutcome[]> {
     this.#assertRunning();

@@ -20,3 +20,20 @@ test('a process that stops its engine while batches run ends by itself, without 
   expect(stdout).toBe('true,true,true,true\n');
   expect(stderr).toBe('');
 }, 30_000);
+
+const crash = `
+  import { InferenceEngine } from '${new URL('./index.ts', import.meta.url).href}';
+  import { sampleVersion, tensorOf } from '${new URL('./sample-version.ts', import.meta.url).href}';
+  const version = await sampleVersion('crashes-on-thirteen');
+  const engine = new InferenceEngine({ threads: 1, sessionMemoryBytes: 2 ** 30 });
+  await engine.start();
+  const itemOf = (x) => ({ rows: 1, inputs: { x: tensorOf('int64', [1, 1], BigInt64Array.of(x)) } });
+  console.log((await engine.run(version, [12n, 14n].map(itemOf))).map(({ ok }) => ok).join());
+  await engine.run(version, [12n, 13n, 14n].map(itemOf));
+  console.log('still there');
+`;
+
+test('a crash in native code ends the whole process, not only the thread', async () => {
+  const running = promisify(execFile)(process.execPath, ['--eval', crash]);
+  await expect(running).rejects.toMatchObject({ signal: 'SIGFPE', stdout: 'true,true\n' });
+}, 30_000);

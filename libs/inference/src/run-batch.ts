@@ -1,5 +1,5 @@
 // Runs a micro-batch; where it fails, halves it until the culprits stand alone.
-import { describeFailure } from './failure.ts';
+import { describeFailure, failureCode } from './failure.ts';
 import type { Session } from './session.ts';
 import { sliceRows } from './stack.ts';
 import type { NamedTensor, RunReply, RunRequest, Segment, Warning } from './thread-messages.ts';
@@ -30,7 +30,7 @@ export async function runBatch(session: Pick<Session, 'batched' | 'run'>, batch:
     try {
       return await attempt(at, at + 1);
     } catch (error) {
-      return { ok: false, items: 1, detail: describeFailure(error) };
+      return { ok: false, items: 1, code: failureCode(error), detail: describeFailure(error) };
     }
   };
 

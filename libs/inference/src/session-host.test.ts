@@ -7,9 +7,9 @@ test('a thread that dies fails what it was asked for, and says so once', async (
   await host.ready();
   // A batch for a session that was never loaded: only a bug can ask for it.
   const bug = host.run({ type: 'run', key: 'nothing', rows: [1], inputs: [] }, []);
-  await expect(bug).rejects.toMatchObject({ code: 'internal' });
+  await expect(bug).rejects.toMatchObject({ code: 'worker-crashed' });
   await host.stop();
   expect(deaths).toMatchObject([{ message: expect.stringContaining('not loaded') }]);
   expect(host.alive).toBe(false);
-  await expect(host.release('nothing')).rejects.toMatchObject({ code: 'internal' });
+  await expect(host.release('nothing')).rejects.toMatchObject({ code: 'worker-crashed' });
 });

@@ -10,7 +10,7 @@ interface Pending {
 
 /**
  * Starts a thread and carries requests to it; it answers them in order. Should it die, all its requests reject with
- * `internal` and, where it had started, `onDeath` is called.
+ * `worker-crashed` and, where it had started, `onDeath` is called.
  */
 export class SessionHost {
   readonly #worker: Worker;
@@ -30,7 +30,7 @@ export class SessionHost {
     const die = (error: Error): void => {
       if (!this.#alive) return;
       this.#alive = false;
-      for (const { reject } of this.#pending.values()) reject(new MillraceError('internal', 'the inference thread died', { cause: error }));
+      for (const { reject } of this.#pending.values()) reject(threadDied(error));
       this.#pending.clear();
       if (this.#started) onDeath(error);
     };
@@ -84,11 +84,15 @@ export class SessionHost {
   }
 
   #ask(request: Request, transfer: readonly ArrayBuffer[] = []): Promise<unknown> {
-    if (!this.#alive) return Promise.reject(new MillraceError('internal', 'the inference thread died'));
+    if (!this.#alive) return Promise.reject(threadDied());
     const id = ++this.#lastId;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.set(id, { resolve, reject });
     this.#worker.postMessage({ id, request }, transfer);
     return promise;
   }
+}
+
+function threadDied(cause?: Error): MillraceError {
+  return new MillraceError('worker-crashed', 'The inference thread died while it ran this prediction', { cause });
 }

@@ -48,7 +48,7 @@ function feedsOf({ inputMetadata }: InferenceSession): RuntimeTensor[] {
 describe('run', () => {
   const fixtures = [
     'two-in-two-out', 'int64-double', 'bool-not', 'float64-sum', 'string-concat', 'dynamic-width', 'no-batch', 'scalar', 'mixed',
-    'uint8-image', 'fixed-one', 'fails-on-negative', 'iris', 'digits', 'digits-deep',
+    'uint8-image', 'fixed-one', 'fails-on-negative', 'crashes-on-thirteen', 'eats-memory', 'iris', 'digits', 'digits-deep',
   ];
   test.each(fixtures)('%s gives what the runtime gives', async (name) => {
     const { path } = await sampleVersion(name);

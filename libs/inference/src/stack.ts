@@ -96,7 +96,7 @@ export function split(items: readonly BatchItem[], { segments }: RunReply): Item
 }
 
 function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcome[] {
-  if (!segment.ok) return [{ ok: false, error: new MillraceError('model-failed', segment.detail) }];
+  if (!segment.ok) return [{ ok: false, error: new MillraceError(segment.code, segment.detail) }];
   const { inferenceMs, rows: batchRows } = segment;
   const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor }));
   let from = 0;

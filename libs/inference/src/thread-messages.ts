@@ -61,7 +61,7 @@ export type Segment =
     readonly inferenceMs: number;
     readonly outputs: readonly NamedTensor[];
   }
-  | { readonly ok: false; readonly items: 1; readonly detail: string };
+  | { readonly ok: false; readonly items: 1; readonly code: ErrorCode; readonly detail: string };
 
 export interface RunReply {
   readonly segments: readonly Segment[];

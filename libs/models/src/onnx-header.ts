@@ -4,6 +4,8 @@ import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import type { Signature, TensorSpec } from '@millrace/protocol';
 import { ModelRefused } from './model-refused.ts';
+import { NodeScan } from './onnx-nodes.ts';
+import { maxModelBytes, readSparseTensor, readTensor } from './onnx-tensor.ts';
 import { maxNameBytes, readValueInfo, specOf } from './onnx-value.ts';
 import type { ValueInfo } from './onnx-value.ts';
 import { MalformedProtobuf, ProtobufReader, lengthTag, varintTag } from './protobuf-reader.ts';
@@ -27,6 +29,7 @@ export async function readOnnxHeader(path: string): Promise<OnnxHeader> {
   try {
     const { size } = await file.stat();
     if (size === 0) throw new ModelRefused('the file is empty');
+    if (size > maxModelBytes) throw new ModelRefused(`the file has ${size} bytes: ONNX files, as all of protobuf, have at most ${maxModelBytes}`);
     try {
       return await readModel(new ProtobufReader(file, size));
     } catch (error) {
@@ -49,20 +52,24 @@ async function explain(file: FileHandle, error: MalformedProtobuf): Promise<stri
 
 const inModel = {
   irVersion: varintTag(1), producerName: lengthTag(2), producerVersion: lengthTag(3), graph: lengthTag(7), opset: lengthTag(8),
+  training: lengthTag(20), function: lengthTag(25),
 };
 const inOpset = { domain: lengthTag(1), version: varintTag(2) };
 
 async function readModel(reader: ProtobufReader): Promise<OnnxHeader> {
   const graph = new Graph();
+  const nodes = new NodeScan(reader);
   const opsets = new Map<string, number>();
   const producer = { name: '', version: '' };
   let irVersion = 0;
-  for await (const { tag, value, range } of reader.fields(reader.whole)) {
+  for await (const { tag, value, range } of reader.fields(reader.whole, inModel)) {
     if (tag === inModel.irVersion) irVersion = value;
     else if (tag === inModel.producerName) producer.name = await reader.text(range, maxNameBytes);
     else if (tag === inModel.producerVersion) producer.version = await reader.text(range, maxNameBytes);
-    else if (tag === inModel.graph) await graph.read(reader, range);
-    else if (tag === inModel.opset) opsets.set(...await readOpset(reader, range));
+    else if (tag === inModel.graph) await graph.read(reader, range, nodes);
+    else if (tag === inModel.training) await nodes.training(range);
+    else if (tag === inModel.function) await nodes.function(range);
+    else opsets.set(...await readOpset(reader, range));
   }
   if (irVersion <= 0) throw new ModelRefused('the file is not ONNX: it has no IR version');
   if (!graph.found) throw new ModelRefused('the file has no graph');
@@ -79,44 +86,30 @@ async function readModel(reader: ProtobufReader): Promise<OnnxHeader> {
 async function readOpset(reader: ProtobufReader, message: Range): Promise<[domain: string, version: number]> {
   let domain = '';
   let version = 0;
-  for await (const { tag, value, range } of reader.fields(message)) {
+  for await (const { tag, value, range } of reader.fields(message, inOpset)) {
     if (tag === inOpset.domain) domain = await reader.text(range, maxNameBytes);
-    else if (tag === inOpset.version) version = value;
+    else version = value;
   }
   return [domain || 'ai.onnx', version];
 }
 
-const inGraph = { initializer: lengthTag(5), input: lengthTag(11), output: lengthTag(12), sparseInitializer: lengthTag(15) };
-const inSparseTensor = { values: lengthTag(1), indices: lengthTag(2) };
-const inTensor = { name: lengthTag(8), dataLocation: varintTag(14) };
-const externalLocation = 1;
+const inGraph = { node: lengthTag(1), initializer: lengthTag(5), input: lengthTag(11), output: lengthTag(12), sparseInitializer: lengthTag(15) };
 
-/**
- * The parts of a GraphProto that make its signature. Nodes are not looked into: weights in other files that belong to
- * the constants and subgraphs inside of them go unseen here. ONNX Runtime gets a model as bytes, without a folder to
- * look for such files in, and refuses it itself.
- */
+/** The graph that is run: its own values make the signature. */
 class Graph {
   found = false;
   readonly #inputs: ValueInfo[] = [];
   readonly #outputs: ValueInfo[] = [];
   readonly #initializers = new Set<string>();
 
-  async read(reader: ProtobufReader, message: Range): Promise<void> {
+  async read(reader: ProtobufReader, message: Range, nodes: NodeScan): Promise<void> {
     this.found = true;
-    for await (const { tag, range } of reader.fields(message)) {
-      if (tag === inGraph.input) this.#inputs.push(await readValueInfo(reader, range));
+    for await (const { tag, range } of reader.fields(message, inGraph)) {
+      if (tag === inGraph.node) await nodes.node(range);
+      else if (tag === inGraph.input) this.#inputs.push(await readValueInfo(reader, range));
       else if (tag === inGraph.output) this.#outputs.push(await readValueInfo(reader, range));
-      else if (tag === inGraph.initializer) this.#initializers.add(await readInitializer(reader, range));
-      else if (tag === inGraph.sparseInitializer) await this.#readSparse(reader, range);
-    }
-  }
-
-  /** A sparse initializer is named by its values. */
-  async #readSparse(reader: ProtobufReader, message: Range): Promise<void> {
-    for await (const { tag, range } of reader.fields(message)) {
-      if (tag === inSparseTensor.values) this.#initializers.add(await readInitializer(reader, range));
-      else if (tag === inSparseTensor.indices) await readInitializer(reader, range);
+      else if (tag === inGraph.initializer) this.#initializers.add((await readTensor(reader, range)).name);
+      else this.#initializers.add(await readSparseTensor(reader, range));
     }
   }
 
@@ -135,17 +128,4 @@ function specsOf(values: readonly ValueInfo[], role: 'input' | 'output'): Tensor
     names.add(value.name);
     return specOf(value, role);
   });
-}
-
-async function readInitializer(reader: ProtobufReader, message: Range): Promise<string> {
-  let name = '';
-  let location = 0;
-  for await (const { tag, value, range } of reader.fields(message)) {
-    if (tag === inTensor.name) name = await reader.text(range, maxNameBytes);
-    else if (tag === inTensor.dataLocation) location = value;
-  }
-  if (location === externalLocation) {
-    throw new ModelRefused(`the weights of "${name}" are in another file: save the model as one file, without save_as_external_data`);
-  }
-  return name;
 }

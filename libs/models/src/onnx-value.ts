@@ -20,6 +20,8 @@ type Type = Omit<ValueInfo, 'name'>;
 
 /** Longer names, symbols and domains are no work of an exporter. */
 export const maxNameBytes = 4096;
+/** As NumPy since 2.0. */
+export const maxRank = 64;
 const maxDim = 2 ** 31 - 1;
 
 /** TensorProto.DataType, by number, in the words of the protocol; those that the protocol lacks cannot be served. */
@@ -41,30 +43,29 @@ const untyped: Type = { kind: 'untyped', elementType: 0, shape: undefined };
 export async function readValueInfo(reader: ProtobufReader, message: Range): Promise<ValueInfo> {
   let name = '';
   let type = untyped;
-  for await (const { tag, range } of reader.fields(message)) {
+  for await (const { tag, range } of reader.fields(message, inValueInfo)) {
     if (tag === inValueInfo.name) name = await reader.text(range, maxNameBytes);
-    else if (tag === inValueInfo.type) type = await readType(reader, range);
+    else type = await readType(reader, range);
   }
   return { name, ...type };
 }
 
 async function readType(reader: ProtobufReader, message: Range): Promise<Type> {
   let type = untyped;
-  for await (const { tag, range } of reader.fields(message)) {
+  for await (const { tag, range } of reader.fields(message, inType)) {
     if (tag === inType.tensor) type = await readTensorType(reader, range);
     else if (tag === inType.sequence) type = { ...untyped, kind: await readSequenceKind(reader, range) };
     else if (tag === inType.map) type = { ...untyped, kind: 'a map' };
     else if (tag === inType.sparse) type = { ...untyped, kind: 'a sparse tensor' };
-    else if (tag === inType.optional) type = { ...untyped, kind: 'an optional' };
+    else type = { ...untyped, kind: 'an optional' };
   }
   return type;
 }
 
 async function readSequenceKind(reader: ProtobufReader, message: Range): Promise<Kind> {
   let ofMaps = false;
-  for await (const { tag, range } of reader.fields(message)) {
-    if (tag !== inSequence.element) continue;
-    for await (const element of reader.fields(range)) ofMaps ||= element.tag === inType.map;
+  for await (const { range } of reader.fields(message, inSequence)) {
+    for await (const element of reader.fields(range, inType)) ofMaps ||= element.tag === inType.map;
   }
   return ofMaps ? 'a sequence of maps' : 'a sequence';
 }
@@ -72,26 +73,24 @@ async function readSequenceKind(reader: ProtobufReader, message: Range): Promise
 async function readTensorType(reader: ProtobufReader, message: Range): Promise<Type> {
   let elementType = 0;
   let shape: Dim[] | undefined;
-  for await (const { tag, value, range } of reader.fields(message)) {
+  for await (const { tag, value, range } of reader.fields(message, inTensor)) {
     if (tag === inTensor.elementType) elementType = value;
-    else if (tag === inTensor.shape) shape = await readShape(reader, range);
+    else shape = await readShape(reader, range);
   }
   return { kind: 'a tensor', elementType, shape };
 }
 
 async function readShape(reader: ProtobufReader, message: Range): Promise<Dim[]> {
   const shape: Dim[] = [];
-  for await (const { tag, range } of reader.fields(message)) {
-    if (tag === inShape.dim) shape.push(await readDim(reader, range));
-  }
+  for await (const { range } of reader.fields(message, inShape)) shape.push(await readDim(reader, range));
   return shape;
 }
 
 async function readDim(reader: ProtobufReader, message: Range): Promise<Dim> {
   let dim: Dim = -1;
-  for await (const { tag, value, range } of reader.fields(message)) {
+  for await (const { tag, value, range } of reader.fields(message, inDim)) {
     if (tag === inDim.value) dim = Math.max(value, -1);
-    else if (tag === inDim.param) dim = (await reader.text(range, maxNameBytes)) || -1;
+    else dim = (await reader.text(range, maxNameBytes)) || -1;
   }
   return dim;
 }
@@ -114,8 +113,11 @@ export function specOf({ name, kind, elementType, shape }: ValueInfo, role: 'inp
   if (!shape) {
     throw new ModelRefused(`${subject} has no shape, but its rank must be known: run onnx.shape_inference.infer_shapes, or set it before saving`);
   }
+  if (shape.length > maxRank) throw new ModelRefused(`${subject} has ${shape.length} dimensions, more than ${maxRank}`);
   const absurd = shape.find((dim) => typeof dim === 'number' && dim > maxDim);
   if (absurd !== undefined) throw new ModelRefused(`${subject} has a dimension of ${absurd}, more than ${maxDim}`);
+  const elements = shape.reduce<number>((product, dim) => (typeof dim === 'number' && dim > 0 ? product * dim : product), 1);
+  if (elements > maxDim) throw new ModelRefused(`${subject} has at least ${elements} elements, more than ${maxDim}`);
   return { name, dtype, shape };
 }
 

@@ -18,7 +18,12 @@ export interface Field {
 }
 
 export const varintTag = (fieldNumber: number): number => fieldNumber * 8;
+export const fixed64Tag = (fieldNumber: number): number => fieldNumber * 8 + 1;
 export const lengthTag = (fieldNumber: number): number => fieldNumber * 8 + 2;
+export const fixed32Tag = (fieldNumber: number): number => fieldNumber * 8 + 5;
+
+/** Tags by name: those of a message that somebody wants to see. */
+export type Tags = Readonly<Record<string, number>>;
 
 /** The bytes cannot be a whole protobuf message; the text says at which byte and why. */
 export class MalformedProtobuf extends Error {}
@@ -27,6 +32,9 @@ export class MalformedProtobuf extends Error {}
 const windowBytes = 64 * 1024;
 /** The longest start of a field: a tag and a length or value, ten bytes each. */
 const fieldStartBytes = 20;
+/** Bounds on what a hostile file costs: five million messages take about four seconds. */
+const maxMessages = 5_000_000;
+const maxTextBytes = 64 * 1024 * 1024;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -39,6 +47,8 @@ export class ProtobufReader {
   #end = 0;
   /** Where the last varint ended. */
   #next = 0;
+  #messages = 0;
+  #textBytes = 0;
 
   constructor(file: FileHandle, sizeBytes: number) {
     this.#file = file;
@@ -51,29 +61,48 @@ export class ProtobufReader {
   }
 
   /**
-   * The fields of the message in this range, in the order of the file. Throws MalformedProtobuf where the bytes are none.
-   * The file is only awaited when the window runs out, once in thousands of fields.
+   * The wanted fields of the message in this range, in the order of the file. Throws MalformedProtobuf where the bytes
+   * are none. The file is only awaited when the window runs out, once in thousands of fields.
    */
-  async *fields({ start, end }: Range): AsyncGenerator<Field, void, void> {
+  async *fields({ start, end }: Range, wanted: Tags): AsyncGenerator<Field, void, void> {
+    if (++this.#messages > maxMessages) throw new MalformedProtobuf(`it has more than ${maxMessages} parts`);
+    const tags = Object.values(wanted);
     let position = start;
     while (position < end) {
-      const startEnd = Math.min(position + fieldStartBytes, end);
-      if (position < this.#start || startEnd > this.#end) await this.#load(position);
+      if (!this.#holdsStart(position, end)) await this.#load(position);
       const field = this.#field(position, end);
       position = field.range.end;
-      yield field;
+      // Passed over in here: one step of an asynchronous generator costs as much as many fields.
+      if (tags.includes(field.tag)) yield field;
+    }
+  }
+
+  /** The numbers of a packed field. */
+  async *varints({ start, end }: Range): AsyncGenerator<number, void, void> {
+    let position = start;
+    while (position < end) {
+      if (!this.#holdsStart(position, end)) await this.#load(position);
+      const value = this.#varint(position, end);
+      position = this.#next;
+      yield value;
     }
   }
 
   /** The UTF-8 text in this range. Throws MalformedProtobuf where it is none or longer than `maxBytes`. */
   async text({ start, end }: Range, maxBytes: number): Promise<string> {
     if (end - start > maxBytes) throw new MalformedProtobuf(`the text at byte ${start} has ${end - start} bytes, more than ${maxBytes}`);
+    this.#textBytes += end - start;
+    if (this.#textBytes > maxTextBytes) throw new MalformedProtobuf(`its names have more than ${maxTextBytes} bytes`);
     if (start < this.#start || end > this.#end) await this.#load(start);
     try {
       return utf8.decode(this.#window.subarray(start - this.#start, end - this.#start));
     } catch {
       throw new MalformedProtobuf(`the text at byte ${start} is not UTF-8`);
     }
+  }
+
+  #holdsStart(position: number, end: number): boolean {
+    return position >= this.#start && Math.min(position + fieldStartBytes, end) <= this.#end;
   }
 
   #field(position: number, end: number): Field {

@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readFile, realpath, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { cp, link, mkdir, mkdtemp, readFile, realpath, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -184,11 +185,50 @@ test('refuses links out of the folder, for models and manifests', async () => {
 });
 
 test('refuses a link out of the folder to a single model, and what is no file', async () => {
-  await mkdir(join(folder, 'iris/1'), { recursive: true });
+  for (const version of [1, 2, 3, 4, 5]) await mkdir(join(folder, `iris/${version}`), { recursive: true });
   await symlink(iris, join(folder, 'iris/1/model.onnx'));
-  await mkdir(join(folder, 'iris/2/model.onnx'), { recursive: true });
+  await mkdir(join(folder, 'iris/2/model.onnx'));
+  await symlink('nowhere.onnx', join(folder, 'iris/3/model.onnx'));
+  await symlink('model.onnx', join(folder, 'iris/4/model.onnx'));
+  execFileSync('mkfifo', [join(folder, 'iris/5/model.onnx')]);
   await repository.scan();
-  expect(reasons('iris')).toEqual(['2: model.onnx is not a regular file', '1: model.onnx is a link to outside of the repository']);
+  expect(reasons('iris')).toEqual([
+    '5: model.onnx is not a regular file',
+    '4: model.onnx cannot be read (ELOOP)',
+    '3: model.onnx is a link to nothing',
+    '2: model.onnx is not a regular file',
+    '1: model.onnx is a link to outside of the repository',
+  ]);
+});
+
+test('a pipe for a manifest refuses the model, and does not hold up the scan', async () => {
+  await publish('iris/1/model.onnx', iris);
+  execFileSync('mkfifo', [join(folder, 'iris/model.yaml')]);
+  await repository.scan();
+  expect(reasons('iris')).toEqual(['1: model.yaml is not a regular file']);
+});
+
+test('a file with two names is a model under both', async () => {
+  await publish('iris/1/model.onnx', iris);
+  await mkdir(join(folder, 'iris/2'));
+  await link(join(folder, 'iris/1/model.onnx'), join(folder, 'iris/2/model.onnx'));
+  await repository.scan();
+  expect(repository.model('iris')?.versions.map(({ id }) => id.version)).toEqual([2, 1]);
+});
+
+test('versions that are no folders are passed over', async () => {
+  await publish('iris/1/model.onnx', iris);
+  await put('iris/2', 'a file');
+  execFileSync('mkfifo', [join(folder, 'iris/3'), join(folder, 'pipe')]);
+  await symlink('nowhere', join(folder, 'iris/4'));
+  await symlink('2', join(folder, 'iris/5'));
+  await symlink('6', join(folder, 'iris/6'));
+  await symlink('nowhere', join(folder, 'lost'));
+  await symlink('pipe', join(folder, 'piped'));
+  await repository.scan();
+  expect(repository.models.map(({ name }) => name)).toEqual(['iris']);
+  expect(repository.model('iris')?.versions.map(({ id }) => id.version)).toEqual([1]);
+  expect(reasons('iris')).toEqual(['6: model.onnx cannot be read (ELOOP)']);
 });
 
 test('a folder that is not there is an error; one that goes away leaves the last models', async () => {

@@ -28,6 +28,8 @@ export interface BundledPrediction {
   readonly acceptedAt: number;
   /** After this moment (milliseconds since the epoch) it expires unrun. */
   readonly deadlineAt?: number;
+  /** Where it differs from the default. */
+  readonly maxAttempts?: number;
   /** Echoed with the result: the caller's own data and the wanted form of the outputs. */
   readonly echo?: Echo;
 }
@@ -52,7 +54,19 @@ export interface Bundle {
   readonly tenant: string;
   readonly model: ModelVersionId;
   readonly lane: Lane;
+  /** Within the lane: lower ones are claimed and run first. */
+  readonly priority: number;
   /** The API node to wake when predictions settle; absent where nobody waits. */
   readonly replyTo?: string;
-  readonly predictions: readonly BundledPrediction[];
+  /** By index; null where a repeated submission turned out to be one that was accepted before. */
+  readonly predictions: readonly (BundledPrediction | null)[];
+  /** The one prediction here is tried again: its id and its result stay those of the bundle that it came in. */
+  readonly retry?: { readonly bundleId: string; readonly index: number; readonly attempt: number };
+}
+
+/** The bundle's predictions by index in the bundle that their ids name. */
+export function predictionsOf({ predictions, retry }: Bundle): ReadonlyMap<number, BundledPrediction> {
+  const byIndex = new Map<number, BundledPrediction>();
+  for (const [place, prediction] of predictions.entries()) if (prediction) byIndex.set(retry?.index ?? place, prediction);
+  return byIndex;
 }

@@ -20,6 +20,7 @@ export const errorCatalogue = {
   'payload-too-large': { status: 413, title: 'The request is larger than the limit', retryable: false },
   'unsupported-media-type': { status: 415, title: 'The body must be application/json', retryable: false },
   'invalid-prediction': { status: 422, title: 'The prediction does not fit its model or the schema', retryable: false },
+  'idempotency-mismatch': { status: 422, title: 'The idempotency key stands for another request', retryable: false },
   'internal': { status: 500, title: 'Something broke on our side', retryable: true },
   'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
   'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
@@ -27,6 +28,8 @@ export const errorCatalogue = {
   'payload-lost': { status: 410, title: 'The inputs are gone', retryable: false },
   'model-changed': { status: 409, title: 'The file of this model version is not the one that was asked for', retryable: false },
   'model-failed': { status: 422, title: 'The model refused these inputs', retryable: false },
+  'out-of-memory': { status: 503, title: 'The model ran out of memory', retryable: true },
+  'worker-crashed': { status: 500, title: 'The worker died twice while it ran the prediction', retryable: false },
   'deadline-exceeded': { status: 504, title: 'The deadline passed before the prediction ran', retryable: false },
 } as const satisfies Record<string, ErrorKind>;
 

@@ -3,7 +3,7 @@ import Type, { type Static } from 'typebox';
 import { outputFormats } from './bundle.ts';
 import { errorCatalogue, type ErrorCode, type Problem } from './errors.ts';
 import { modelRefPattern } from './model-ref.ts';
-import { states } from './prediction.ts';
+import { attempts, priorities, states } from './prediction.ts';
 import { dtypes } from './tensor.ts';
 
 export const httpLimits = {
@@ -45,6 +45,16 @@ export const PredictionRequest = Type.Object({
     minimum: 1,
     maximum: 86_400_000,
     description: 'Milliseconds from acceptance after which the prediction expires if it has not started to run',
+  })),
+  priority: Type.Optional(Type.Integer({
+    minimum: priorities.first,
+    maximum: priorities.last,
+    description: `What is queued with a lower number runs first; ${priorities.default} by default`,
+  })),
+  max_attempts: Type.Optional(Type.Integer({
+    minimum: 1,
+    maximum: attempts.most,
+    description: `How often it is run at most where it fails with a retryable error; ${attempts.default} by default`,
   })),
 }, { ...closed, description: 'One prediction to make: any number of rows for one model' });
 export type PredictionRequest = Static<typeof PredictionRequest>;
@@ -88,6 +98,7 @@ export const Prediction = Type.Object({
       total_ms: { type: 'number' }, batch_rows: { type: 'integer', description: 'Rows of the micro-batch it ran in' },
     },
   }),
+  attempts: Type.Integer({ description: 'How often it has been run to an end, a failed one included' }),
   metadata: Type.Record(Type.String(), Type.String()),
   urls: Type.Object({ get: Type.String(), cancel: Type.String() }),
 });

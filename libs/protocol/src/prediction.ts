@@ -17,6 +17,12 @@ export function isOutcome(state: State): state is Outcome {
 export const lanes = ['online', 'bulk'] as const;
 export type Lane = (typeof lanes)[number];
 
+/** As HTTP's urgency (RFC 9218 §4.1): 0 is the most urgent, 7 the least. */
+export const priorities = { first: 0, default: 3, last: 7 } as const;
+
+/** How often a prediction is run before a failure that may pass is final. */
+export const attempts = { default: 3, most: 10 } as const;
+
 /** A pool's name stands inside ids and Redis keys, so it is one plain word. */
 export const poolPattern = '^[a-z][a-z0-9]{0,30}$';
 

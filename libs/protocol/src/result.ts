@@ -28,6 +28,8 @@ export interface ResultRecord {
   readonly acceptedAt: number;
   readonly startedAt?: number;
   readonly settledAt: number;
+  /** How often it has been run to an end; 1 where it is absent and it was started. */
+  readonly attempts?: number;
   /** All outputs of the model, `[rows, …]` each where the model has a batch dimension. */
   readonly outputs?: WireTensors;
   /** One label a row, where the model has labels. */

@@ -1,6 +1,7 @@
 // What Redis knows of a prediction: its result, or the state of the bundle that carries it.
 import { type Address, type Bundle, lanes, type Lane, type Pending, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
+import { type Retried, retryField } from './marks.ts';
 import { keysOf } from './names.ts';
 
 export type Found =
@@ -13,14 +14,15 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
   // Jobs before results: a bundle is removed only after its last result is written, so this order cannot miss both.
   const pipeline = redis.pipeline();
   for (const lane of lanes) pipeline.hget(keys.job(lane, address.bundleId), 'data').exists(keys.lock(lane, address.bundleId));
-  pipeline.hmget(keys.results(address.bundleId), 'tenant', String(address.index));
+  pipeline.hmget(keys.results(address.bundleId), 'tenant', String(address.index), retryField(address.index));
   const replies = (await pipeline.exec() ?? []).map(([error, value]) => {
     if (error) throw error;
     return value;
   });
 
-  const [owner, record] = replies.at(-1) as [string | null, string | null];
+  const [owner, record, retried] = replies.at(-1) as (string | null)[] as [string | null, string | null, string | null];
   if (record !== null) return owner === tenant ? { kind: 'settled', record: JSON.parse(record) as ResultRecord } : undefined;
+  if (retried !== null) return owner === tenant ? pendingAgain(redis, address, JSON.parse(retried) as Retried) : undefined;
   for (const [place, lane] of lanes.entries()) {
     const data = replies[2 * place] as string | null;
     if (data !== null) return pendingIn(JSON.parse(data) as Bundle, lane, address.index, tenant, replies[2 * place + 1] === 1);
@@ -40,4 +42,9 @@ function pendingIn(bundle: Bundle, lane: Lane, index: number, tenant: string, cl
     ...(echo && { echo }),
   };
   return { kind: 'pending', pending, rows, lane, replyTo: bundle.replyTo };
+}
+
+async function pendingAgain(redis: Redis, { pool }: Address, { jobId, lane, rows, replyTo, pending }: Retried): Promise<Found> {
+  const claimed = await redis.exists(keysOf(pool).lock(lane, jobId)) === 1;
+  return { kind: 'pending', pending: { ...pending, state: claimed ? 'running' : 'queued' }, rows, lane, replyTo };
 }

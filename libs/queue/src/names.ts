@@ -7,7 +7,7 @@ export function prefixOf(pool: string): string {
 }
 
 export interface PoolKeys {
-  /** Hash of a bundle: `tenant`, `waiters` (API nodes to wake), and a result record per prediction index. */
+  /** Hash of a bundle: `tenant`, `waiters` (API nodes to wake), a result record per prediction index, and marks (marks.ts). */
   results(bundleId: string): string;
   /** Binary inputs that were too large to travel inside the bundle. */
   payload(bundleId: string, index: number): string;
@@ -21,6 +21,16 @@ export interface PoolKeys {
   job(lane: Lane, bundleId: string): string;
   lock(lane: Lane, bundleId: string): string;
   list(lane: Lane, list: 'wait' | 'active' | 'delayed' | 'prioritized'): string;
+}
+
+/** The job of a prediction that is tried again. The same for whoever asks for it, so that it is queued once. */
+export function retryJobId(bundleId: string, index: number, attempt: number): string {
+  return `${bundleId}-${index}-retry${attempt}`;
+}
+
+/** Where an idempotency key of a tenant is kept; `digest` is the key's. It belongs to no pool. */
+export function idempotencyKey(tenant: string, digest: string): string {
+  return `millrace:idempotency:${tenant}:${digest}`;
 }
 
 export function keysOf(pool: string): PoolKeys {

@@ -1,9 +1,9 @@
 // Adds bundles to the queue of their pool and lane.
-import type { Bundle } from '@millrace/protocol';
-import { Queue } from 'bullmq';
+import { type Bundle, predictionsOf } from '@millrace/protocol';
 import { asQueueUnavailable, type Redis } from './connection.ts';
-import { keysOf, prefixOf } from './names.ts';
+import { keysOf } from './names.ts';
 import { Payloads } from './payloads.ts';
+import { Queues } from './queues.ts';
 
 /** Binary inputs that travel beside a bundle. */
 export interface Payload {
@@ -11,20 +11,16 @@ export interface Payload {
   readonly bytes: Uint8Array;
 }
 
-/** BullMQ's event stream is not read by anyone here. */
-const eventStreamLength = 100;
-/** A handler only throws while Redis is away or a lock was lost: such a bundle is tried again for ever. */
-const retryForever = { attempts: Number.MAX_SAFE_INTEGER, backoff: { type: 'fixed', delay: 1000, jitter: 0.5 } } as const;
-
 export class Producer {
   readonly #redis: Redis;
   readonly #payloadSeconds: number;
-  readonly #queues = new Map<string, Queue>();
+  readonly #queues: Queues;
 
   /** `payloadSeconds`: how long binary inputs are kept; they must outlive every deadline and retry. */
   constructor(redis: Redis, payloadSeconds: number) {
     this.#redis = redis;
     this.#payloadSeconds = payloadSeconds;
+    this.#queues = new Queues(redis);
   }
 
   /**
@@ -33,32 +29,21 @@ export class Producer {
    */
   async add(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
     const keys = keysOf(pool);
-    const rows = bundle.predictions.reduce((sum, prediction) => sum + prediction.rows, 0);
+    let rows = 0;
+    for (const prediction of predictionsOf(bundle).values()) rows += prediction.rows;
     try {
       // One connection keeps the order: payloads and depth are there before a worker can see the bundle.
       const before = [
         ...payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, this.#payloadSeconds)),
         this.#redis.hincrby(keys.depth, bundle.lane, rows),
       ];
-      const added = this.#queueOf(pool, bundle.lane).add('bundle', bundle, { jobId: bundleId, removeOnComplete: true, ...retryForever });
-      await Promise.all([...before, added]);
+      await Promise.all([...before, this.#queues.add(pool, bundle, { jobId: bundleId })]);
     } catch (error) {
       throw asQueueUnavailable(error, 'Redis did not acknowledge the prediction, so it does not count as accepted');
     }
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
-  }
-
-  #queueOf(pool: string, lane: string): Queue {
-    const name = `${pool} ${lane}`;
-    let queue = this.#queues.get(name);
-    if (!queue) {
-      queue = new Queue(lane, { prefix: prefixOf(pool), connection: this.#redis, streams: { events: { maxLen: eventStreamLength } }, skipWaitingForReady: true });
-      queue.on('error', () => { /* the connection's own listener hears it */ });
-      this.#queues.set(name, queue);
-    }
-    return queue;
+    await this.#queues.close();
   }
 }

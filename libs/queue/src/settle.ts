@@ -61,10 +61,4 @@ export class Settler {
   async watch({ bundleId, index }: Address, node: string): Promise<boolean> {
     return await this.#redis.millraceWatch(1, this.#keys.results(bundleId), index, node, this.#retentionSeconds) === 1;
   }
-
-  /** The indexes of a bundle that are settled. */
-  async settled(bundleId: string): Promise<Set<number>> {
-    const fields = await this.#redis.hkeys(this.#keys.results(bundleId));
-    return new Set(fields.map(Number).filter((index) => !Number.isNaN(index)));
-  }
 }

@@ -4,6 +4,7 @@ import {
 } from '@millrace/protocol';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
 import type { CheckedPrediction, Intake, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
 import type { Predictions } from '../predictions.ts';
@@ -19,7 +20,8 @@ const json = 'application/json; charset=utf-8';
 /** Until there are keys, everything belongs to one tenant. */
 const tenant = 'default';
 
-const PreferWait = Type.Object({
+const SubmitHeaders = Type.Object({
+  'idempotency-key': Type.Optional(Type.String({ description: 'Repeated with the same body, the submission answers with the prediction that the first one made; with another body it is refused. Remembered as long as results are kept' })),
   prefer: Type.Optional(Type.String({ description: `\`wait=<seconds>\` (RFC 7240): answer with the result where it comes in time; at most ${httpLimits.waitSeconds}` })),
 });
 const Id = Type.Object({ id: Type.String({ description: 'The prediction’s id' }) });
@@ -32,6 +34,10 @@ interface ReadQuery { wait?: string; format?: OutputFormat }
 /** Submitting, reading and canceling predictions. */
 export function predictionRoutes(app: FastifyInstance, { intake, predictions, metrics }: PredictionRoutes): void {
   const tags = ['predictions'];
+  const stateNow = ({ id, checked, replayed }: Submitted, waitMs: number) => {
+    if (replayed) return predictions.now(id, tenant, queued(checked), waitMs);
+    return waitMs === 0 ? queued(checked) : predictions.now(id, tenant, queued(checked));
+  };
 
   app.post<{ Body: Partial<PredictionRequest> | null | undefined }>('/predictions', {
     attachValidation: true,
@@ -39,21 +45,23 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       tags,
       summary: 'Submit a prediction',
       description: 'Answers 202 once the prediction is safe, or 200 with its result where `Prefer: wait` was given and it came in time.',
-      headers: PreferWait,
+      headers: SubmitHeaders,
       body: PredictionRequest,
-      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'overloaded') },
+      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'idempotency-mismatch', 'overloaded') },
     },
   }, async (request, reply) => {
     const faults = new FaultList();
     for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
     const checked = intake.check(objectOr(request.body), faults);
     const waitMs = preferredWaitMs(request, reply);
-    const { id, reply: settled } = await intake.submit(checked, tenant, waitMs);
+    const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body) });
+    const { id, reply: settled, replayed } = submitted;
     void reply.header('location', urlOf(id));
+    if (replayed) void reply.header('idempotency-replayed', 'true');
     if (settled !== undefined) return reply.type(json).send(settled);
-    const pending = waitMs === 0 ? queued(checked) : await predictions.now(id, tenant, queued(checked));
-    if ('outcome' in pending) return presentPrediction(id, pending);
-    return reply.code(202).header('retry-after', 1).send(presentPrediction(id, pending));
+    const known = await stateNow(submitted, waitMs);
+    if ('outcome' in known) return presentPrediction(id, known);
+    return reply.code(202).header('retry-after', 1).send(presentPrediction(id, known));
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
@@ -62,19 +70,20 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       tags,
       summary: `Submit up to ${httpLimits.batch} predictions, each accepted or refused on its own`,
       description: 'Answers 202 while any accepted prediction is unsettled, else 200; `Prefer: wait` is for all of them together.',
-      headers: PreferWait,
+      headers: SubmitHeaders,
       body: PredictionBatchRequest,
       response: { 200: PredictionBatch, 202: PredictionBatch, ...problemResponses('malformed-request', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction') },
     },
   }, async (request, reply) => {
     const { items, faultsByItem } = splitBatch(request);
     const waitMs = preferredWaitMs(request, reply);
+    const reservation = idempotencyOf(request.headers['idempotency-key'], request.body);
     const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
       try {
         const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
-        const submitted = await intake.submit(checked, tenant, waitMs);
-        if (waitMs === 0 || submitted.reply !== undefined) return submitted;
-        const known = await predictions.now(submitted.id, tenant, queued(checked));
+        const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index) });
+        if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
+        const known = await stateNow(submitted, waitMs);
         return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
@@ -100,7 +109,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
     const { id } = request.params;
     const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
     const prediction = presentPrediction(id, known, { format });
-    const etag = `"${prediction.status}"`;
+    const etag = `"${prediction.status}-${prediction.attempts}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();

@@ -1,0 +1,45 @@
+// What a claim needs before it can run: its model version, and its inputs decoded.
+import type { ModelRepository, ModelVersion } from '@millrace/models';
+import type { Logger } from '@millrace/process';
+import { fromWireAll, MillraceError, predictionId, type Tensors } from '@millrace/protocol';
+import type { Claim, Payloads } from '@millrace/queue';
+import type { Progress } from './held-bundle.ts';
+
+export interface ClaimReaderOptions {
+  readonly repository: ModelRepository;
+  readonly payloads: Payloads;
+  readonly log: Logger;
+}
+
+export class ClaimReader {
+  readonly #options: ClaimReaderOptions;
+
+  constructor(options: ClaimReaderOptions) {
+    this.#options = options;
+  }
+
+  /** The version that the bundle names, proven by its digest; looks again where the repository may just have changed. */
+  async version({ bundle: { model } }: Claim): Promise<ModelVersion | MillraceError> {
+    const { repository } = this.#options;
+    let found = repository.find(model);
+    if (found?.id.digest !== model.digest) {
+      await repository.scan();
+      found = repository.find(model);
+    }
+    const name = `${model.name}@${model.version}`;
+    if (!found) return new MillraceError('model-unavailable', `${name} is not in this worker’s repository`);
+    if (found.id.digest !== model.digest) return new MillraceError('model-changed', `${name} is another file here than the one that the API read`);
+    return found;
+  }
+
+  async inputs({ bundleId }: Claim, { index, prediction }: Progress): Promise<Tensors | MillraceError> {
+    const payload = prediction.detached ? await this.#options.payloads.read(bundleId, index) : undefined;
+    if (prediction.detached && !payload) return new MillraceError('payload-lost', 'The inputs are not kept any more');
+    try {
+      return fromWireAll(prediction.inputs, payload);
+    } catch (error) {
+      this.#options.log.error({ err: error, predictionId: predictionId(bundleId, index) }, 'inputs cannot be decoded');
+      return new MillraceError('internal', 'The inputs cannot be decoded');
+    }
+  }
+}

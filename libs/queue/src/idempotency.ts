@@ -1,0 +1,63 @@
+// Idempotency keys: a repeated submission leads to the prediction that the first one made.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parsePredictionId } from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { lookup } from './lookup.ts';
+import { idempotencyKey } from './names.ts';
+
+export interface Reservation {
+  readonly key: string;
+  /** Of the whole request: the same key with another one is a mistake. */
+  readonly fingerprint: string;
+  /** An id that the key was tied to, and that never became a prediction. */
+  readonly insteadOf?: string;
+}
+
+export type Reserved =
+  | { readonly kind: 'reserved' }
+  | { readonly kind: 'mismatch' }
+  /** `ageMs` since it was tied to that id. */
+  | { readonly kind: 'taken'; readonly id: string; readonly ageMs: number };
+
+/** A submission fails after the connection's command timeout (5 s); so what was tied longer ago is queued or never will be. */
+const underWayMs = 6_000;
+const lookEveryMs = 50;
+
+interface Scripts {
+  millraceReserve(keyCount: 1, key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
+}
+
+export class IdempotencyKeys {
+  readonly #redis: Redis & Scripts;
+  readonly #seconds: number;
+
+  /** `seconds`: how long a key is remembered; results must be kept as long. */
+  constructor(redis: Redis, seconds: number) {
+    redis.defineCommand('millraceReserve', { lua: readFileSync(new URL('reserve.lua', import.meta.url), 'utf8') });
+    this.#redis = redis as Redis & Scripts;
+    this.#seconds = seconds;
+  }
+
+  /** Ties the key to a prediction that is about to be queued. */
+  async reserve(tenant: string, { key, fingerprint, insteadOf = '' }: Reservation, predictionId: string): Promise<Reserved> {
+    const [kind, id = '', ageMs = 0] = await this.#redis.millraceReserve(1, keyOf(tenant, key), fingerprint, predictionId, this.#seconds, insteadOf);
+    return kind === 'taken' ? { kind, id, ageMs } : { kind };
+  }
+
+  /** Whether a taken id is a prediction; waits for one that may still be on its way to Redis. */
+  async isAccepted({ id, ageMs }: { readonly id: string; readonly ageMs: number }, tenant: string): Promise<boolean> {
+    const address = parsePredictionId(id);
+    const until = Date.now() + underWayMs - ageMs;
+    for (;;) {
+      if (address && await lookup(this.#redis, address, tenant)) return true;
+      if (Date.now() > until) return false;
+      await delay(lookEveryMs);
+    }
+  }
+}
+
+function keyOf(tenant: string, key: string): string {
+  return idempotencyKey(tenant, createHash('sha256').update(key).digest('base64url'));
+}
