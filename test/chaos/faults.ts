@@ -1,6 +1,8 @@
 // The faults. Each strikes a stage under load and says from which moments on its recovery counts.
 import { lockMs } from '@millrace/queue';
-import { blockEventLoop } from './event-loop.ts';
+import type { Service } from '../../apps/cli/src/embedded/service.ts';
+import { eventLoopOf } from './event-loop.ts';
+import type { History } from './history.ts';
 import { seconds, type Stage } from './stage.ts';
 
 export interface Fault {
@@ -12,6 +14,8 @@ export interface Fault {
   readonly proxied?: boolean;
   /** How far the workers' clocks are off, in turn. */
   readonly clocksOffMs?: readonly number[];
+  /** At each of its moments one process ends, and is started again. */
+  readonly endsProcesses?: boolean;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
   readonly takesWorkers?: boolean;
   /**
@@ -48,14 +52,16 @@ function redisAway(awaySeconds: number, longOnly = false): Fault {
 }
 
 /** A worker stands still for longer than its locks last, and then goes on. */
-function workerStill(name: string, title: string, still: (stage: Stage, pid: number, worker: string) => Promise<void>): Fault {
+function workerStill(name: string, title: string, prepare: (worker: Service, history: History) => Promise<() => Promise<void>>): Fault {
   return {
     name, title, longOnly: true, takesWorkers: true, recovery: 'rerun',
     async strike(stage, { random }) {
-      const { name: worker, pid } = await stage.busyWorker(random);
-      const over = stage.history.disrupt(worker);
+      const worker = stage.drawWorker(random);
+      const still = await prepare(worker, stage.history);
+      await stage.untilBusy(worker);
+      const over = stage.history.disrupt(worker.name);
       const from = performance.now();
-      await still(stage, pid, worker);
+      await still();
       over();
       return [from];
     },
@@ -68,7 +74,7 @@ function connectionsBroken(name: string, title: string, breakSome: (stage: Stage
     name, title, proxied: true, recovery: 'served',
     async strike(stage, { long, random }) {
       const over = stage.history.disrupt();
-      for (const _ of times(long ? 80 : 12)) {
+      for (const _ of times(long ? 80 : 8)) {
         await seconds(0.5 * random());
         await breakSome(stage);
       }
@@ -85,7 +91,7 @@ function writesRefused(name: string, title: string, refuse: (stage: Stage) => Pr
     async strike(stage, { long }) {
       const over = stage.history.disrupt();
       await refuse(stage);
-      await seconds(long ? 20 : 5);
+      await seconds(long ? 20 : 2);
       await allow(stage);
       over();
       return [performance.now()];
@@ -97,8 +103,9 @@ export const faults: readonly Fault[] = [
   {
     name: 'none',
     title: 'none',
-    async strike(_stage, { long }) {
-      await seconds(long ? 10 : 1);
+    longOnly: true,
+    async strike() {
+      await seconds(10);
       return [];
     },
   },
@@ -106,16 +113,18 @@ export const faults: readonly Fault[] = [
     name: 'worker-killed',
     title: '`kill -9` of a random worker, in a micro-batch, every 3 s',
     takesWorkers: true,
+    endsProcesses: true,
     recovery: 'rerun',
     async strike(stage, { long, random }) {
       const kills: number[] = [];
       for (const _ of times(long ? 20 : 2)) {
-        await seconds(3);
-        const { name, pid } = await stage.busyWorker(random);
-        const over = stage.history.disrupt(name);
-        process.kill(pid, 'SIGKILL');
+        await seconds(long ? 3 : 1);
+        const worker = stage.drawWorker(random);
+        await stage.untilBusy(worker);
+        const over = stage.history.disrupt(worker.name);
+        process.kill(worker.pid as number, 'SIGKILL');
         kills.push(performance.now());
-        await stage.history.next(name, 'ended unexpectedly');
+        await stage.history.next(worker.name, 'ended unexpectedly');
         over();
       }
       return kills;
@@ -124,6 +133,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'api-killed',
     title: '`kill -9` of the API',
+    endsProcesses: true,
     recovery: 'served',
     async strike({ api, history }, { long }) {
       const kills: number[] = [];
@@ -136,12 +146,15 @@ export const faults: readonly Fault[] = [
       return kills;
     },
   },
-  workerStill('worker-frozen', 'SIGSTOP of a worker for three lock times, then SIGCONT', async (_stage, pid) => {
-    process.kill(pid, 'SIGSTOP');
+  workerStill('worker-frozen', 'SIGSTOP of a worker for three lock times, then SIGCONT', async ({ pid }) => async () => {
+    process.kill(pid as number, 'SIGSTOP');
     await seconds(3 * lockMs / 1000);
-    process.kill(pid, 'SIGCONT');
+    process.kill(pid as number, 'SIGCONT');
   }),
-  workerStill('loop-blocked', 'event loop of a worker blocked for two lock times', ({ history }, pid, worker) => blockEventLoop(history, worker, pid, 2 * lockMs)),
+  workerStill('loop-blocked', 'event loop of a worker blocked for two lock times', async (worker, history) => {
+    const block = await eventLoopOf(worker, history);
+    return () => block(2 * lockMs);
+  }),
   redisAway(1),
   redisAway(12, true),
   redisAway(60, true),
@@ -155,7 +168,7 @@ export const faults: readonly Fault[] = [
     recovery: 'served',
     async strike({ proxy }, { long }) {
       proxy.latencyMs = 300;
-      await seconds(long ? 30 : 5);
+      await seconds(long ? 30 : 3);
       proxy.latencyMs = 0;
       return [performance.now()];
     },
@@ -169,7 +182,7 @@ export const faults: readonly Fault[] = [
       const over = history.disrupt();
       proxy.silent = true;
       proxy.halfOpen();
-      await seconds(long ? 10 : 3);
+      await seconds(long ? 10 : 1);
       proxy.silent = false;
       over();
       return [performance.now()];
@@ -180,28 +193,32 @@ export const faults: readonly Fault[] = [
     title: 'clocks of two workers off, by +10 and −10 minutes',
     clocksOffMs: [600_000, -600_000],
     async strike(_stage, { long }) {
-      await seconds(long ? 20 : 3);
+      await seconds(long ? 20 : 2);
       return [];
     },
   },
   {
     name: 'sigterm',
     title: 'SIGTERM of a worker in a micro-batch, again and again',
+    endsProcesses: true,
     recovery: 'rerun',
     async strike(stage, { long, random }) {
       const stops: number[] = [];
-      for (const _ of times(long ? 100 : 4)) {
-        const { name, pid } = await stage.busyWorker(random);
-        process.kill(pid, 'SIGTERM');
+      for (const _ of times(long ? 100 : 2)) {
+        const worker = stage.drawWorker(random);
+        await stage.untilBusy(worker);
+        process.kill(worker.pid as number, 'SIGTERM');
         stops.push(performance.now());
-        await stage.history.next(name, 'worker is ready');
+        // Not killed after its grace period.
+        await stage.history.next(worker.name, 'stopped');
+        await stage.history.next(worker.name, 'worker is ready');
       }
       return stops;
     },
   },
   writesRefused('memory-limit', 'Redis at its memory limit', async ({ redis: { admin } }) => {
     const used = Number(/used_memory:(\d+)/.exec(await admin.info('memory'))?.[1]);
-    await admin.config('SET', 'maxmemory', String(used + 500_000));
+    await admin.config('SET', 'maxmemory', String(used + 100_000));
   }, ({ redis: { admin } }) => admin.config('SET', 'maxmemory', '0')),
-  writesRefused('disk-full', 'no room on the disk for the append-only file', ({ redis }) => redis.fillDisk(500_000), ({ redis }) => redis.freeDisk()),
+  writesRefused('disk-full', 'no room on the disk for the append-only file', ({ redis }) => redis.fillDisk(100_000), ({ redis }) => redis.freeDisk()),
 ];

@@ -20,10 +20,11 @@ const aftermathMs = 2000;
 export class History {
   readonly #starts = new Map<string, Start[]>();
   readonly #disruptions: Disruption[] = [];
-  readonly #listeners = new Set<(service: string, message: string) => void>();
-  readonly #said = new Map<string, number>();
+  readonly #listeners = new Set<ServiceLog>();
 
   readonly #keep: ServiceLog;
+  /** Processes that have ended. */
+  ends = 0;
 
   /** `keep` takes every line but those of micro-batches. */
   constructor(keep: ServiceLog) {
@@ -32,26 +33,18 @@ export class History {
 
   /** To be told of every log line. */
   readonly hear: ServiceLog = (service, fields) => {
-    const { msg, predictionIds } = fields;
-    const message = String(msg);
-    if (message !== 'micro-batch runs') this.#keep(service, fields);
-    this.#said.set(message, this.said(message) + 1);
-    if (message === 'micro-batch runs') {
-      for (const id of predictionIds as string[]) this.startsOf(id).push({ worker: service, at: performance.now() });
-    }
-    for (const listener of this.#listeners) listener(service, message);
+    if (fields['msg'] !== 'micro-batch runs') this.#keep(service, fields);
+    else for (const id of fields['predictionIds'] as string[]) this.startsOf(id).push({ worker: service, at: performance.now() });
+    if (String(fields['msg']).startsWith('ended unexpectedly')) this.ends++;
+    for (const listener of this.#listeners) listener(service, fields);
   };
 
-  /** How often any process has logged this message. */
-  said(message: string): number {
-    return this.#said.get(message) ?? 0;
-  }
-
-  /** The next message of a service that begins like this. */
-  next(service: string, beginning: string): Promise<string> {
+  /** The next message of a service that begins like this, of this model where one is named. */
+  next(service: string, beginning: string, model?: string): Promise<string> {
     const { promise, resolve } = Promise.withResolvers<string>();
-    const listener = (from: string, message: string) => {
-      if (from === service && message.startsWith(beginning)) resolve(message);
+    const listener: ServiceLog = (from, { msg, model: its }) => {
+      const message = String(msg);
+      if (from === service && message.startsWith(beginning) && (model === undefined || its === model)) resolve(message);
     };
     this.#listeners.add(listener);
     return within(60, promise, `"${beginning}" from ${service}`).finally(() => this.#listeners.delete(listener));
@@ -70,17 +63,20 @@ export class History {
     return starts;
   }
 
-  /** Predictions that ran more than once, and those of them for which no disruption accounts. */
+  /** Predictions that ran more than once, and the story of those for which no disruption accounts. */
   doubles(): { readonly count: number; readonly unexplained: string[] } {
     const doubled = [...this.#starts].filter(([, starts]) => starts.length > 1);
-    return { count: doubled.length, unexplained: doubled.filter(([, starts]) => !this.#explains(starts)).map(([id]) => id) };
+    const unexplained = doubled.filter(([, starts]) => !this.#explains(starts)).map(([id, starts]) =>
+      `${id} (${starts.map(({ worker, at }) => `${worker} at ${(at / 1000).toFixed(1)} s`).join(', ')})`);
+    return { count: doubled.length, unexplained };
   }
 
-  /** Between one start and the next, something must have happened to the worker that ran it first. */
+  /** Between one start and the next, something must have happened to one of the two workers. */
   #explains(starts: readonly Start[]): boolean {
     return starts.slice(1).every((second, index) => {
       const first = starts[index] as Start;
-      return this.#disruptions.some(({ worker, from, to }) => (worker ?? first.worker) === first.worker && from < second.at && to + aftermathMs > first.at);
+      return this.#disruptions.some(({ worker, from, to }) =>
+        (worker === undefined || worker === first.worker || worker === second.worker) && from < second.at && to + aftermathMs > first.at);
     });
   }
 }

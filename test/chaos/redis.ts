@@ -1,7 +1,7 @@
 // A Redis with an append-only file that can be killed and comes back at the same address.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -11,8 +11,6 @@ import { freePort } from '../integration/free-port.ts';
 
 /** A file that has reached its size limit gives an error and not a signal, so a limit on files acts as a full disk. */
 const ignoringFileLimit = ['-c', 'trap "" XFSZ; exec "$0" "$@"'];
-/** The first append-only file of Redis 7; older ones write one file. */
-const appendOnlyFiles = ['appendonlydir/appendonly.aof.1.incr.aof', 'appendonly.aof'];
 
 export class ChaosRedis {
   readonly port: number;
@@ -58,7 +56,8 @@ export class ChaosRedis {
 
   /** The disk is full after so many more bytes of the append-only file. */
   async fillDisk(roomBytes: number): Promise<void> {
-    const sizes = await Promise.all(appendOnlyFiles.map((file) => stat(path.join(this.#folder, file)).then(({ size }) => size, () => 0)));
+    const files = await readdir(this.#folder, { recursive: true });
+    const sizes = await Promise.all(files.map(async (file) => (await stat(path.join(this.#folder, file))).size));
     await this.#limitFiles(`${Math.max(...sizes) + roomBytes}:unlimited`);
   }
 

@@ -11,13 +11,13 @@ export interface StageOptions {
   readonly models: string;
   /** Whether API and workers reach Redis through the proxy. */
   readonly proxied: boolean;
-  /** How far the workers' clocks are off, in turn. */
+  readonly workers: number;
+  /** How far their clocks are off, in turn. */
   readonly clocksOffMs: readonly number[];
   /** Takes what the processes log, but for their micro-batches. */
   readonly onLog: ServiceLog;
 }
 
-const workerCount = 3;
 const sourceOf = (app: string) => new URL(`../../apps/${app}/src/main.ts`, import.meta.url).pathname;
 
 export class Stage {
@@ -28,7 +28,7 @@ export class Stage {
   readonly workers: readonly Service[];
   readonly history: History;
 
-  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, clocksOffMs, onLog }: StageOptions) {
+  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, workers, clocksOffMs, onLog }: StageOptions) {
     this.history = new History(onLog);
     const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models };
     const { hear } = this.history;
@@ -36,7 +36,7 @@ export class Stage {
     this.proxy = proxy;
     this.url = `http://127.0.0.1:${port}`;
     this.api = new Service('api', [sourceOf('api')], { ...env, MILLRACE_PORT: String(port) }, hear);
-    this.workers = Array.from({ length: workerCount }, (_, index) => {
+    this.workers = Array.from({ length: workers }, (_, index) => {
       // SIGUSR1 opens the inspector: at a free port, for there are several workers.
       const args = ['--inspect-port=127.0.0.1:0', ...clockOff(clocksOffMs[index] ?? 0), sourceOf('worker')];
       return new Service(`worker ${index + 1}`, args, { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'debug' }, hear);
@@ -56,11 +56,14 @@ export class Stage {
     return stage;
   }
 
-  /** The worker that the seed points at, at a moment when it runs a micro-batch. */
-  async busyWorker(random: () => number): Promise<Service & { readonly pid: number }> {
-    const worker = this.workers[Math.floor(random() * this.workers.length)] as Service;
-    await this.history.next(worker.name, 'micro-batch runs');
-    return worker as Service & { readonly pid: number };
+  /** The worker that the seed points at. */
+  drawWorker(random: () => number): Service {
+    return this.workers[Math.floor(random() * this.workers.length)] as Service;
+  }
+
+  /** Resolves when the worker has just begun a heavy micro-batch. */
+  async untilBusy({ name }: Service): Promise<void> {
+    await this.history.next(name, 'micro-batch runs', 'digits-deep');
   }
 
   async stop(): Promise<void> {

@@ -36,33 +36,46 @@ export interface Trial {
   readonly violations: readonly string[];
 }
 
+/** Load without a fault, before and after it. */
+const calmSeconds = (long: boolean) => (long ? 3 : 1);
 /** Generous: the times are reported, and only a system that does not come back fails. */
 const recoveryLimitSeconds = 60;
 
 export async function trial(fault: Fault, { seed, long, cases, redisServer, models, onLog }: TrialOptions): Promise<Trial> {
-  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, clocksOffMs: fault.clocksOffMs ?? [], onLog });
+  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, clocksOffMs: fault.clocksOffMs ?? [], onLog });
   try {
     const client = new Client(stage.url);
     const load = new Load(client, cases, randomOf(seed));
-    await seconds(2);
-    const moments = await fault.strike(stage, { long, random: randomOf(seed + 1) });
-    const served = () => moments.every((moment) => client.servedAfter(moment) !== undefined);
-    const late = fault.recovery === 'served' ? await until(served, 'recovery', recoveryLimitSeconds).then(() => [], (error: Error) => [error.message]) : [];
-    await seconds(2);
+    await seconds(calmSeconds(long));
+    const { moments, failures } = await struck(fault, { stage, client, long, seed });
+    await seconds(calmSeconds(long));
     await load.stop();
     const verdict = await check(client, fault.takesWorkers ?? false);
 
     const recoveries = moments.map((moment) => (fault.recovery === 'rerun' ? rerunAfter(moment, client, stage.history) : client.servedAfter(moment) ?? Infinity) - moment);
     const { count, unexplained } = stage.history.doubles();
+    const crashes = stage.history.ends - (fault.endsProcesses ? moments.length : 0);
     return {
       fault: fault.name, title: fault.title,
       accepted: verdict.accepted, refused: client.refused, unanswered: load.unanswered, canceled: verdict.canceled,
       lost: verdict.lost.length, duplicates: verdict.duplicates.length, doubleExecutions: count, crashed: verdict.crashed,
       recoverySeconds: moments.length > 0 ? Math.max(...recoveries) / 1000 : undefined,
-      violations: [...late, ...violationsOf(verdict, unexplained)],
+      violations: [...failures, ...violationsOf(verdict, unexplained), ...(crashes > 0 ? [`${crashes} processes ended by themselves`] : [])],
     };
   } finally {
     await stage.stop();
+  }
+}
+
+/** The moments from which recovery counts, once the system has recovered. */
+async function struck(fault: Fault, { stage, client, long, seed }: { stage: Stage; client: Client; long: boolean; seed: number }): Promise<{ moments: number[]; failures: string[] }> {
+  const moments: number[] = [];
+  try {
+    moments.push(...await fault.strike(stage, { long, random: randomOf(seed + 1) }));
+    if (fault.recovery === 'served') await until(() => moments.every((moment) => client.servedAfter(moment) !== undefined), 'recovery', recoveryLimitSeconds);
+    return { moments, failures: [] };
+  } catch (error) {
+    return { moments, failures: [(error as Error).message] };
   }
 }
 
