@@ -14,10 +14,10 @@ const casesPerModel = 100;
 
 /** How often each model is asked for, and its inputs. None has more rows than a micro-batch: each runs in one piece. */
 const models: Record<string, { readonly share: number; readonly inputs: (random: () => number, digits: number[][]) => Record<string, unknown> }> = {
-  iris: { share: 0.55, inputs: (random) => ({ features: table(1 + upTo(2, random), 4, () => Math.fround(8 * random())) }) },
-  digits: { share: 0.34, inputs: (random, digits) => ({ image: [digits[upTo(digits.length, random)]] }) },
-  // About 10 ms of a core: a worker that is struck has something in its hands.
-  'digits-deep': { share: 0.1, inputs: (random, digits) => ({ image: Array.from({ length: 16 }, () => digits[upTo(digits.length, random)]) }) },
+  iris: { share: 0.58, inputs: (random) => ({ features: table(1 + upTo(2, random), 4, () => Math.fround(8 * random())) }) },
+  digits: { share: 0.36, inputs: (random, digits) => ({ image: [digits[upTo(digits.length, random)]] }) },
+  // About 20 ms of a core, and a whole micro-batch: long enough to be struck in.
+  'digits-deep': { share: 0.05, inputs: (random, digits) => ({ image: Array.from({ length: 32 }, () => digits[upTo(digits.length, random)]) }) },
   // 80 kB as a tensor: it travels beside its bundle.
   'dynamic-width': { share: 0.01, inputs: (random) => ({ x: table(1, 20_000, () => upTo(10, random)) }) },
 };

@@ -199,20 +199,22 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'sigterm',
-    title: 'SIGTERM of a worker in a micro-batch, again and again',
+    title: 'SIGTERM of workers in micro-batches, 100 times',
     endsProcesses: true,
     recovery: 'rerun',
-    async strike(stage, { long, random }) {
+    async strike(stage, { long }) {
       const stops: number[] = [];
-      for (const _ of times(long ? 100 : 2)) {
-        const worker = stage.drawWorker(random);
-        await stage.untilBusy(worker);
-        process.kill(worker.pid as number, 'SIGTERM');
-        stops.push(performance.now());
-        // Not killed after its grace period.
-        await stage.history.next(worker.name, 'stopped');
-        await stage.history.next(worker.name, 'worker is ready');
-      }
+      let left = long ? 100 : 4;
+      await Promise.all(stage.workers.map(async (worker) => {
+        while (left-- > 0) {
+          await stage.untilBusy(worker);
+          process.kill(worker.pid as number, 'SIGTERM');
+          stops.push(performance.now());
+          // Not killed after its grace period.
+          await stage.history.next(worker.name, 'stopped');
+          await stage.history.next(worker.name, 'worker is ready');
+        }
+      }));
       return stops;
     },
   },
