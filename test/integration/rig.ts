@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,6 +9,10 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { startSystem, type System, type SystemOptions } from '../../apps/cli/src/embedded/system.ts';
 import { startTestRedis } from './redis-rig.ts';
+import { until } from './until.ts';
+
+export { freePort } from './free-port.ts';
+export { until, within } from './until.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const bundledModels = path.join(root, 'deploy/models');
@@ -92,15 +95,6 @@ export async function temporaryFolder(atEnd: (remove: () => Promise<void>) => vo
   return folder;
 }
 
-/** A port that nobody listens on. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  const { port } = server.address() as AddressInfo;
-  await new Promise<unknown>((resolve) => { server.close(resolve); });
-  return port;
-}
-
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
@@ -124,22 +118,4 @@ export async function send({ url }: System, method: string, where: string, body?
 /** Submits a prediction and waits for its end. */
 export function predict(system: System, model: string, inputs: unknown, more: object = {}): Promise<Answer> {
   return send(system, 'POST', '/api/v1/predictions', { model, inputs, ...more }, { prefer: 'wait=30' });
-}
-
-/** Waits until the condition holds, looking again and again; fails after `seconds`. */
-export async function until<Value>(look: () => Promise<Value | undefined | false> | Value | undefined | false, what: string, seconds = 30): Promise<Value> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    const value = await look();
-    if (value !== undefined && value !== false) return value;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
-    await new Promise((resolve) => { setTimeout(resolve, 10); });
-  }
-}
-
-/** What the promise gives; fails after `seconds`. */
-export async function within<Value>(seconds: number, promise: Promise<Value>, what: string): Promise<Value> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000);
-  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
 }

@@ -2,6 +2,7 @@
 import type { Prediction, Signature } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { difference, runDirect } from './direct.ts';
+import { randomOf } from './random.ts';
 import { send, startTestSystem, type TestSystem } from './rig.ts';
 
 const total = 10_000;
@@ -14,17 +15,6 @@ beforeAll(async () => {
   signatures = new Map(body.models.map(({ name, versions }: { name: string; versions: Signature[] }) => [name, versions[0]]));
 });
 afterAll(() => system.stop());
-
-/** A small seeded generator (mulberry32): the same run every time. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 const random = randomOf(20_26);
 const upTo = (most: number) => 1 + Math.floor(random() * most);

@@ -274,7 +274,7 @@ export class Predictor {
   #logRun(pieces: readonly Piece[]): void {
     const { log } = this.#options;
     if (log.isLevelEnabled('debug')) {
-      log.debug({ predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#runningAlone }, 'micro-batch runs');
+      log.debug({ model: pieces[0]?.version.id.name, predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#runningAlone }, 'micro-batch runs');
     }
   }
 

@@ -1,0 +1,226 @@
+// The faults. Each strikes a stage under load and says from which moments on its recovery counts.
+import { lockMs } from '@millrace/queue';
+import type { Service } from '../../apps/cli/src/embedded/service.ts';
+import { eventLoopOf } from './event-loop.ts';
+import type { History } from './history.ts';
+import { seconds, type Stage } from './stage.ts';
+
+export interface Fault {
+  readonly name: string;
+  readonly title: string;
+  /** It lasts too long for the short form. */
+  readonly longOnly?: boolean;
+  /** API and workers reach Redis through the proxy. */
+  readonly proxied?: boolean;
+  /** How far the workers' clocks are off, in turn. */
+  readonly clocksOffMs?: readonly number[];
+  /** At each of its moments one process ends, and is started again. */
+  readonly endsProcesses?: boolean;
+  /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
+  readonly takesWorkers?: boolean;
+  /**
+   * What recovery is. `served`: a new prediction gets its result. `rerun`: everything accepted before runs (again).
+   * Without it the fault is no interruption.
+   */
+  readonly recovery?: 'served' | 'rerun';
+  strike(stage: Stage, form: Form): Promise<number[]>;
+}
+
+export interface Form {
+  readonly long: boolean;
+  readonly random: () => number;
+}
+
+const times = (count: number) => Array.from({ length: count }).keys();
+
+/** Redis is killed, is away and comes back. */
+function redisAway(awaySeconds: number, longOnly = false): Fault {
+  return {
+    name: `redis-${awaySeconds}s`,
+    title: `Redis: \`kill -9\`, ${awaySeconds} s down, back with its append-only file`,
+    longOnly,
+    recovery: 'served',
+    async strike({ redis, history }) {
+      const over = history.disrupt();
+      await redis.kill();
+      await seconds(awaySeconds);
+      await redis.revive();
+      over();
+      return [performance.now()];
+    },
+  };
+}
+
+/** A worker stands still for longer than its locks last, and then goes on. */
+function workerStill(name: string, title: string, prepare: (worker: Service, history: History) => Promise<() => Promise<void>>): Fault {
+  return {
+    name, title, longOnly: true, takesWorkers: true, recovery: 'rerun',
+    async strike(stage, { random }) {
+      const worker = stage.drawWorker(random);
+      const still = await prepare(worker, stage.history);
+      await stage.untilBusy(worker);
+      const over = stage.history.disrupt(worker.name);
+      const from = performance.now();
+      await still();
+      over();
+      return [from];
+    },
+  };
+}
+
+/** Connections to Redis break, a few times a second. */
+function connectionsBroken(name: string, title: string, breakSome: (stage: Stage) => Promise<unknown>): Fault {
+  return {
+    name, title, proxied: true, recovery: 'served',
+    async strike(stage, { long, random }) {
+      const over = stage.history.disrupt();
+      for (const _ of times(long ? 80 : 8)) {
+        await seconds(0.5 * random());
+        await breakSome(stage);
+      }
+      over();
+      return [performance.now()];
+    },
+  };
+}
+
+/** Redis refuses writes for a while. */
+function writesRefused(name: string, title: string, refuse: (stage: Stage) => Promise<unknown>, allow: (stage: Stage) => Promise<unknown>): Fault {
+  return {
+    name, title, recovery: 'served',
+    async strike(stage, { long }) {
+      const over = stage.history.disrupt();
+      await refuse(stage);
+      await seconds(long ? 20 : 2);
+      await allow(stage);
+      over();
+      return [performance.now()];
+    },
+  };
+}
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'none',
+    title: 'none',
+    longOnly: true,
+    async strike() {
+      await seconds(10);
+      return [];
+    },
+  },
+  {
+    name: 'worker-killed',
+    title: '`kill -9` of a random worker, in a micro-batch, every 3 s',
+    takesWorkers: true,
+    endsProcesses: true,
+    recovery: 'rerun',
+    async strike(stage, { long, random }) {
+      const kills: number[] = [];
+      for (const _ of times(long ? 20 : 2)) {
+        await seconds(long ? 3 : 1);
+        const worker = stage.drawWorker(random);
+        await stage.untilBusy(worker);
+        const over = stage.history.disrupt(worker.name);
+        process.kill(worker.pid as number, 'SIGKILL');
+        kills.push(performance.now());
+        await stage.history.next(worker.name, 'ended unexpectedly');
+        over();
+      }
+      return kills;
+    },
+  },
+  {
+    name: 'api-killed',
+    title: '`kill -9` of the API',
+    endsProcesses: true,
+    recovery: 'served',
+    async strike({ api, history }, { long }) {
+      const kills: number[] = [];
+      for (const _ of times(long ? 5 : 1)) {
+        process.kill(api.pid as number, 'SIGKILL');
+        kills.push(performance.now());
+        await history.next('api', 'api is ready');
+        await seconds(3);
+      }
+      return kills;
+    },
+  },
+  workerStill('worker-frozen', 'SIGSTOP of a worker for three lock times, then SIGCONT', async ({ pid }) => async () => {
+    process.kill(pid as number, 'SIGSTOP');
+    await seconds(3 * lockMs / 1000);
+    process.kill(pid as number, 'SIGCONT');
+  }),
+  workerStill('loop-blocked', 'event loop of a worker blocked for two lock times', async (worker, history) => {
+    const block = await eventLoopOf(worker, history);
+    return () => block(2 * lockMs);
+  }),
+  redisAway(1),
+  redisAway(12, true),
+  redisAway(60, true),
+  connectionsBroken('connections-killed', '`CLIENT KILL` of all connections, several times a second', ({ redis: { admin } }) =>
+    Promise.all([admin.call('CLIENT', 'KILL', 'TYPE', 'normal'), admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')])),
+  connectionsBroken('connections-cut', 'connections cut in the middle of a command or answer', async ({ proxy }) => proxy.cut()),
+  {
+    name: 'latency',
+    title: '300 ms of latency before Redis',
+    proxied: true,
+    recovery: 'served',
+    async strike({ proxy }, { long }) {
+      proxy.latencyMs = 300;
+      await seconds(long ? 30 : 3);
+      proxy.latencyMs = 0;
+      return [performance.now()];
+    },
+  },
+  {
+    name: 'half-open',
+    title: 'connections half-open for good, new ones too for 10 s',
+    proxied: true,
+    recovery: 'served',
+    async strike({ proxy, history }, { long }) {
+      const over = history.disrupt();
+      proxy.silent = true;
+      proxy.halfOpen();
+      await seconds(long ? 10 : 1);
+      proxy.silent = false;
+      over();
+      return [performance.now()];
+    },
+  },
+  {
+    name: 'clock-off',
+    title: 'clocks of two workers off, by +10 and −10 minutes',
+    clocksOffMs: [600_000, -600_000],
+    async strike(_stage, { long }) {
+      await seconds(long ? 20 : 2);
+      return [];
+    },
+  },
+  {
+    name: 'sigterm',
+    title: 'SIGTERM of workers in micro-batches, 100 times',
+    endsProcesses: true,
+    recovery: 'rerun',
+    async strike(stage, { long }) {
+      const stops: number[] = [];
+      let left = long ? 100 : 4;
+      await Promise.all(stage.workers.map(async (worker) => {
+        while (left-- > 0) {
+          await stage.untilBusy(worker);
+          process.kill(worker.pid as number, 'SIGTERM');
+          stops.push(performance.now());
+          // Not killed after its grace period.
+          await stage.history.next(worker.name, 'stopped');
+          await stage.history.next(worker.name, 'worker is ready');
+        }
+      }));
+      return stops;
+    },
+  },
+  writesRefused('memory-limit', 'Redis at its memory limit', async ({ redis: { admin } }) => {
+    const used = Number(/used_memory:(\d+)/.exec(await admin.info('memory'))?.[1]);
+    await admin.config('SET', 'maxmemory', String(used + 100_000));
+  }, ({ redis: { admin } }) => admin.config('SET', 'maxmemory', '0')),
+  writesRefused('disk-full', 'no room on the disk for the append-only file', ({ redis }) => redis.fillDisk(100_000), ({ redis }) => redis.freeDisk()),
+];

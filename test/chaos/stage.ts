@@ -1,0 +1,89 @@
+// The processes that a fault strikes: Redis, an API and workers, each started again when it dies.
+import { setTimeout as delay } from 'node:timers/promises';
+import { Service, type ServiceLog } from '../../apps/cli/src/embedded/service.ts';
+import { freePort } from '../integration/free-port.ts';
+import { History } from './history.ts';
+import { Proxy } from './proxy.ts';
+import { ChaosRedis } from './redis.ts';
+
+export interface StageOptions {
+  readonly redisServer: string;
+  readonly models: string;
+  /** Whether API and workers reach Redis through the proxy. */
+  readonly proxied: boolean;
+  readonly workers: number;
+  /** How far their clocks are off, in turn. */
+  readonly clocksOffMs: readonly number[];
+  /** Takes what the processes log, but for their micro-batches. */
+  readonly onLog: ServiceLog;
+}
+
+const sourceOf = (app: string) => new URL(`../../apps/${app}/src/main.ts`, import.meta.url).pathname;
+
+export class Stage {
+  readonly url: string;
+  readonly redis: ChaosRedis;
+  readonly proxy: Proxy;
+  readonly api: Service;
+  readonly workers: readonly Service[];
+  readonly history: History;
+
+  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, workers, clocksOffMs, onLog }: StageOptions) {
+    this.history = new History(onLog);
+    const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models };
+    const { hear } = this.history;
+    this.redis = redis;
+    this.proxy = proxy;
+    this.url = `http://127.0.0.1:${port}`;
+    this.api = new Service('api', [sourceOf('api')], { ...env, MILLRACE_PORT: String(port) }, hear);
+    this.workers = Array.from({ length: workers }, (_, index) => {
+      // SIGUSR1 opens the inspector: at a free port, for there are several workers.
+      const args = ['--inspect-port=127.0.0.1:0', ...clockOff(clocksOffMs[index] ?? 0), sourceOf('worker')];
+      return new Service(`worker ${index + 1}`, args, { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'debug' }, hear);
+    });
+  }
+
+  /** Resolves once the API serves and every worker claims. */
+  static async start(options: StageOptions): Promise<Stage> {
+    const redis = await ChaosRedis.start(options.redisServer);
+    const stage = new Stage(redis, await Proxy.start(redis.port), await freePort(), options);
+    try {
+      await Promise.all([stage.api.start('api is ready'), ...stage.workers.map((worker) => worker.start('worker is ready'))]);
+    } catch (error) {
+      await stage.stop();
+      throw error;
+    }
+    return stage;
+  }
+
+  /** The worker that the seed points at. */
+  drawWorker(random: () => number): Service {
+    return this.workers[Math.floor(random() * this.workers.length)] as Service;
+  }
+
+  /** Resolves when the worker has just begun a heavy micro-batch. */
+  async untilBusy({ name }: Service): Promise<void> {
+    await this.history.next(name, 'micro-batch runs', 'digits-deep');
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.api, ...this.workers].map((service) => service.stop()));
+    this.proxy.stop();
+    await this.redis.stop();
+  }
+}
+
+/** Node arguments that set a process's clock so far off, in all that it reads of `Date`. */
+function clockOff(ms: number): string[] {
+  if (ms === 0) return [];
+  const source = `
+    const now = Date.now.bind(Date);
+    globalThis.Date = class extends Date {
+      constructor(...args) { super(...(args.length === 0 ? [now() + ${ms}] : args)); }
+      static now() { return now() + ${ms}; }
+    };`;
+  return [`--import=data:text/javascript,${encodeURIComponent(source)}`];
+}
+
+/** Waits inside the seeded story of a fault. */
+export const seconds = (count: number): Promise<void> => delay(1000 * count);
