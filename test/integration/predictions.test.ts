@@ -112,6 +112,7 @@ test.each([
   ['missing and extra inputs', { model: 'two-in-two-out', inputs: { a: [[1, 2, 3]], c: 1 } }, 422, 'invalid-prediction', ['#/inputs/b', '#/inputs/c']],
   ['schema and tensor at once', { model: 'iris', inputs: [['x', 2, 3, 4]], metadata: { n: 5 }, extra: true, deadline_ms: 0 }, 422, 'invalid-prediction', ['#/extra', '#/metadata/n', '#/deadline_ms', '#/inputs/0/0']],
   ['an unknown output', { ...iris, parameters: { outputs: ['nope'] } }, 422, 'invalid-prediction', ['#/parameters/outputs/0']],
+  ['a member with half a character', { ...iris, metadata: { '\ud800': 5 } }, 422, 'invalid-prediction', ['#/metadata/%EF%BF%BD']],
   ['no model', { inputs: [[1]] }, 422, 'invalid-prediction', ['#/model']],
   ['no inputs', { model: 'iris' }, 422, 'invalid-prediction', ['#/inputs']],
   ['an array', [iris], 422, 'invalid-prediction', ['#']],
@@ -149,6 +150,8 @@ test('unknown ids, paths and methods have their problems', async () => {
   const stranger = known.replace(/.(?=-\d+$)/, (last) => (last === 'a' ? 'b' : 'a'));
   expect((await send(system, 'GET', `/api/v1/predictions/${stranger}`)).body.type).toBe('/problems/not-found');
   expect((await send(system, 'GET', '/api/v1/predictions/nonsense')).status).toBe(404);
+  const unreadable = await send(system, 'GET', '/api/v1/predictions/%E0%A4%A');
+  expect([unreadable.status, unreadable.headers.get('content-type'), unreadable.body.type]).toEqual([400, 'application/problem+json', '/problems/malformed-request']);
   const old = known.replace(/-[0-9a-f]{12}/, '-0180000000ff');
   expect((await send(system, 'GET', `/api/v1/predictions/${old}`)).body).toMatchObject({ type: '/problems/result-expired', status: 410 });
   expect((await send(system, 'GET', '/nowhere')).status).toBe(404);

@@ -147,6 +147,23 @@ test('a failure that may pass is tried again as often as the client wants, and m
   await until(async () => /millrace_queue_depth\{queue="default\/online",service="api"\} 0/.test((await send(api, 'GET', '/metrics')).body as string), 'everything is done');
 });
 
+test('no attempt begins after the deadline, and a canceled prediction leaves no inputs behind', async () => {
+  const repository = await temporaryFolder();
+  await cp(path.join(bundledModels, 'iris'), path.join(repository, 'iris'), { recursive: true });
+  const api = await startTestSystem({ workers: 0 });
+  onTestFinished(() => api.stop());
+  await startWorker({ ...api, models: repository });
+  const late = await send(api, 'POST', '/api/v1/predictions', { ...heavy, max_attempts: 10, deadline_ms: 2_500 });
+  expect((await send(api, 'GET', `${late.body.urls.get}?wait=30`)).body).toMatchObject({ status: 'failed', error: { type: '/problems/model-unavailable' }, attempts: 2 });
+
+  const redis = connect({ redisUrl: api.redisAdminUrl as string }, 'worker', () => {});
+  onTestFinished(() => redis.disconnect());
+  const large = await send(api, 'POST', '/api/v1/predictions', { ...heavy, inputs: Array.from({ length: 1000 }, () => digit), max_attempts: 10 });
+  expect(await redis.keys('millrace:{default}:payload:*')).toHaveLength(1);
+  expect((await send(api, 'POST', large.body.urls.cancel)).body).toMatchObject({ status: 'canceled' });
+  await until(async () => (await redis.keys('millrace:{default}:payload:*')).length === 0, 'the inputs are gone');
+});
+
 test('a result is gone after the retention, and says so', async () => {
   const brief = await startTestSystem({ env: { MILLRACE_RETENTION_SECONDS: '1' } });
   onTestFinished(() => brief.stop());

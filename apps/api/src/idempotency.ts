@@ -18,7 +18,8 @@ export function idempotencyOf(header: string | string[] | undefined, body: unkno
 
 /** For one item of a batch: the key is the batch's, the place tells its items apart. */
 export function idempotencyOfItem(reservation: Reservation | undefined, index: number): Reservation | undefined {
-  return reservation && { ...reservation, key: `${reservation.key} ${index}` };
+  // No header holds a line break, so no single submission has this key.
+  return reservation && { ...reservation, key: `${reservation.key}\n${index}` };
 }
 
 /** The same text for the same content, whatever the order of members and the white space were. */

@@ -100,10 +100,13 @@ export class Intake {
       let place: Place | undefined;
       let timer: NodeJS.Timeout | undefined;
       const wake: Wake = (id, reply) => {
+        if (reply === undefined) return giveUp();
         clearTimeout(timer);
         resolve({ place: { id }, reply });
       };
+      // Not before its bundle is safe: until then there is nothing to answer.
       const giveUp = () => {
+        clearTimeout(timer);
         timer = undefined;
         if (place === undefined) return;
         waiters.forget(place.id, wake);
@@ -115,7 +118,6 @@ export class Intake {
       this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, weight, {
         placed: (itsPlace) => {
           place = itsPlace;
-          if (place.replayedAfterMs !== undefined) clearTimeout(timer);
           if (timer === undefined || place.replayedAfterMs !== undefined) giveUp();
         },
         failed: (error) => {

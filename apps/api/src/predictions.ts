@@ -1,6 +1,6 @@
 // Predictions that were accepted: reading them, waiting for them, listing them, canceling them.
 import { type Address, MillraceError, parsePredictionId, type Pending, type ResultRecord } from '@millrace/protocol';
-import { type Found, listPredictions, type ListQuery, lookup, type Page, type Redis, rethrowUnavailable, Settler } from '@millrace/queue';
+import { type Found, listPredictions, type ListQuery, lookup, type Page, Payloads, type Redis, rethrowUnavailable, Settler } from '@millrace/queue';
 import type { ApiMetrics } from './metrics.ts';
 import type { Waiters } from './waiters.ts';
 
@@ -49,11 +49,12 @@ export class Predictions {
     if (found.kind === 'pending') {
       const { redis, retentionSeconds, metrics } = this.#options;
       const { pending: { state: _, ...known }, rows, lane, replyTo } = found;
-      const record: ResultRecord = { outcome: 'canceled', ...known, rows, settledAt: Date.now() };
+      const record: ResultRecord = { outcome: 'canceled', attempts: 0, ...known, rows, settledAt: Date.now() };
       const fresh = await new Settler(redis, address.pool, retentionSeconds)
         .settle({ bundleId: address.bundleId, tenant, lane, replyTo }, [{ index: address.index, record }], { announce: true })
         .catch(rethrowUnavailable);
       if (fresh.size > 0) {
+        new Payloads(redis, address.pool).remove(address.bundleId, address.index);
         metrics.predictions.inc({ model: known.model, version: String(known.version), outcome: 'canceled' });
         return record;
       }

@@ -3,9 +3,19 @@ import { below, errorCatalogue, type ErrorCode, type Fault, MillraceError, probl
 import type { Counter } from '@millrace/process';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
 
-/** Answers failed requests, unknown paths and wrong methods. `rejected` counts by code. */
-export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reason'>, bodyLimitBytes: number): void {
-  const reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => {
+type Reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => FastifyReply;
+type FailureReply = (error: FastifyError, request: FastifyRequest, response: FastifyReply) => FastifyReply;
+
+export interface ProblemReplies {
+  /** For a failure that is known. */
+  readonly reply: Reply;
+  /** For whatever Fastify, a plugin or a bug throws. */
+  readonly replyToFailure: FailureReply;
+}
+
+/** `rejected` counts by code. */
+export function problemReplies(rejected: Counter<'reason'>, bodyLimitBytes: number): ProblemReplies {
+  const reply: Reply = (error, request, response) => {
     rejected.inc({ reason: error.code });
     if (error.code === 'unauthorized') void response.header('www-authenticate', 'Bearer realm="millrace"');
     if (error.retryAfterSeconds !== undefined) void response.header('retry-after', error.retryAfterSeconds);
@@ -14,7 +24,12 @@ export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reaso
     // As bytes, so that the type goes out as it is: JSON media types have no charset (RFC 8259 §11).
     return response.code(error.status).header('content-type', 'application/problem+json').send(Buffer.from(JSON.stringify({ ...problemOf(error), instance: request.id })));
   };
-  app.setErrorHandler((error: FastifyError, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response));
+  return { reply, replyToFailure: (error, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response) };
+}
+
+/** Answers failed requests, unknown paths and wrong methods. */
+export function replyWithProblems(app: FastifyInstance, { reply, replyToFailure }: ProblemReplies): void {
+  app.setErrorHandler(replyToFailure);
   const replyNotFound = (request: FastifyRequest, response: FastifyReply) => {
     const path = request.url.split('?')[0] ?? '';
     const allowed = app.supportedMethods.filter((method) => method !== request.method && app.findRoute({ method, url: path }) !== null);
@@ -51,7 +66,7 @@ export function faultsOf(validation: readonly FastifySchemaValidationError[], ro
     .filter(({ keyword }) => keyword !== 'anyOf' && keyword !== 'oneOf')
     .map(({ instancePath, params, message = 'does not fit the schema' }) => {
       const member = params['missingProperty'] ?? params['additionalProperty'];
-      const at = `#${root && `/${root}`}${instancePath.split('/').map(encodeURIComponent).join('/')}`;
+      const at = `#${root && `/${root}`}${instancePath.toWellFormed().split('/').map(encodeURIComponent).join('/')}`;
       const allowed = params['allowedValues'];
       const detail = Array.isArray(allowed) ? `must be one of ${allowed.join(', ')}` : message;
       if (typeof member !== 'string') return { pointer: at, detail };

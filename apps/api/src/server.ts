@@ -10,7 +10,7 @@ import { parseBody } from './body.ts';
 import { admitCallers, type CallerOptions } from './callers.ts';
 import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
-import { replyWithProblems } from './problems.ts';
+import { problemReplies, replyWithProblems } from './problems.ts';
 import { holdToQuotas } from './quotas.ts';
 import { healthRoutes } from './routes/health.ts';
 import { listRoutes } from './routes/list.ts';
@@ -34,8 +34,11 @@ const silenceTimeoutMs = 120_000;
 
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const loggerInstance: FastifyBaseLogger = options.log;
+  const problems = problemReplies(options.metrics.rejected, options.bodyLimitBytes);
   const app: FastifyInstance = Fastify({
     loggerInstance,
+    // URLs that the router cannot read.
+    frameworkErrors: (error, request, response) => { void problems.replyToFailure(error, request, response); },
     // A line a request would cost more than the request; failures are logged where they are handled.
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIds(),
@@ -57,7 +60,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   admitCallers(app, options);
   holdToQuotas(app, options.keyRate);
   readBodiesWithin(app, options.bodyLimitBytes);
-  replyWithProblems(app, options.metrics.rejected, options.bodyLimitBytes);
+  replyWithProblems(app, problems);
   await document(app, options.version);
 
   healthRoutes(app, options);

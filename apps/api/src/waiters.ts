@@ -32,6 +32,7 @@ export class Waiters {
   readonly #listening = new Set<string>();
   readonly #settlers = new Map<string, Settler>();
   #sweeping = false;
+  #released = false;
   #sweeper: NodeJS.Timeout | undefined;
 
   constructor(options: WaitersOptions) {
@@ -48,6 +49,7 @@ export class Waiters {
 
   /** Ends every wait as if its time were over. */
   release(): void {
+    this.#released = true;
     for (const [id, waiters] of this.#waiting) for (const { wake } of waiters) wake(id, undefined);
     this.#waiting.clear();
   }
@@ -77,6 +79,7 @@ export class Waiters {
 
   /** Waits for a prediction that is about to be queued, and whose bundle names this node. */
   expect(id: string, tenant: string, wake: Wake): void {
+    if (this.#released) return wake(id, undefined);
     const waiter = { since: Date.now(), tenant, wake };
     const others = this.#waiting.get(id);
     if (others) others.push(waiter);

@@ -47,10 +47,13 @@ export class HeldBundle {
   readonly #progress = new Map<number, Progress>();
   /** Pieces that stand in running micro-batches. */
   running = 0;
+  givenUp = false;
   #unsettled = 0;
 
   constructor(claim: Claim) {
     this.claim = claim;
+    // It may be given up before anybody waits for its end.
+    this.#ended.promise.catch(() => {});
   }
 
   /** Resolves when all is settled; rejects when the bundle is given up here. */
@@ -125,15 +128,18 @@ export class HeldBundle {
   }
 
   giveUp(error: Error): void {
+    this.givenUp = true;
     this.#ended.reject(error);
   }
 
   #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>, tensors?: Tensors): Settlement {
     const { bundleId, bundle: { model, replyTo }, claimedAt, attempt } = this.claim;
     const { index, prediction: { acceptedAt, rows, echo }, startedAt, inferenceMs, batchRows } = progress;
+    if (progress.state !== 'open') throw new Error(`a prediction that is ${progress.state} was decided again`);
     progress.state = 'decided';
+    const attempts = outcome === 'expired' ? attempt - 1 : attempt;
     const record: ResultRecord = {
-      outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), ...(attempt > 1 && { attempts: attempt }),
+      outcome, model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), ...(attempts !== 1 && { attempts }),
       ...(startedAt !== undefined && {
         startedAt,
         timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs: toMicroseconds(inferenceMs), batchRows },

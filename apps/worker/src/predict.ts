@@ -34,7 +34,7 @@ export class Predictor {
   readonly #held = new Map<string, HeldBundle>();
   /** Pieces of one prediction each. A replica died with them: they run one at a time, and nothing runs beside them. */
   #suspects: (readonly Piece[])[] = [];
-  #runningAlone = false;
+  #alone: HeldBundle | undefined;
   #running = 0;
   #holdTimer: NodeJS.Timeout | undefined;
   #stopping = false;
@@ -69,7 +69,8 @@ export class Predictor {
       await held.ended;
     } finally {
       claim.lost.removeEventListener('abort', onLost);
-      this.#held.delete(claim.jobId);
+      // After an outage this process may have claimed its own job again meanwhile.
+      if (this.#held.get(claim.jobId) === held) this.#held.delete(claim.jobId);
     }
   }
 
@@ -105,8 +106,10 @@ export class Predictor {
     await this.#settle(held, crashed.map((progress) => held.end(progress, 'failed', workerCrashed)));
     const version = await this.#reader.version(claim);
     for (const progress of open) {
-      if (progress.state !== 'open') continue;
       const pieces = version instanceof MillraceError ? version : await this.#piecesOf(held, progress, version);
+      if (held.givenUp) return;
+      // Ended above, or canceled while its inputs were read.
+      if (progress.state !== 'open') continue;
       if (pieces instanceof MillraceError) await this.#fail(held, progress, pieces);
       else if (orphaned || marks.suspect) this.#suspects.push(pieces);
       else for (const piece of pieces) this.#add(piece);
@@ -137,13 +140,13 @@ export class Predictor {
   /** Starts what may run now. To be called whenever a thread may have become free. */
   pump(): void {
     clearTimeout(this.#holdTimer);
-    if (this.#runningAlone) return;
+    if (this.#stopping || this.#alone) return;
     if (this.#suspects.length > 0) {
       if (this.#running === 0) void this.#runAlone(this.#suspects.shift() as readonly Piece[]);
       return;
     }
     const { engine } = this.#options;
-    while (!this.#stopping) {
+    for (;;) {
       const next = this.#batcher.next(Date.now(), (version, full) => engine.canTake(version, full));
       if (next.kind === 'hold') this.#holdTimer = setTimeout(() => this.pump(), next.ms);
       if (next.kind !== 'run') return;
@@ -155,7 +158,7 @@ export class Predictor {
   async #runAlone(pieces: readonly Piece[]): Promise<void> {
     const { marks } = this.#options;
     const [{ held, held: { claim: { bundleId } }, progress, progress: { index, prediction } }] = pieces as readonly [Piece];
-    this.#runningAlone = true;
+    this.#alone = held;
     try {
       if ((prediction.deadlineAt ?? Infinity) <= Date.now()) this.#expire(pieces[0] as Piece);
       if (progress.state !== 'open') return;
@@ -167,7 +170,7 @@ export class Predictor {
     } catch (error) {
       this.#abandon(held, error as Error);
     } finally {
-      this.#runningAlone = false;
+      this.#alone = undefined;
       if (this.#stopping) this.#handBackIfStill(held);
       else this.pump();
     }
@@ -208,7 +211,8 @@ export class Predictor {
     const { marks, metrics } = this.#options;
     const { claim, claim: { attempt, bundle } } = held;
     const { prediction, index } = progress;
-    if (error.code === 'worker-crashed' && !this.#runningAlone) return this.#suspect(held);
+    if (progress.state !== 'open') return;
+    if (error.code === 'worker-crashed' && !this.#alone) return this.#suspect(held);
     const delayMs = retryDelayMs({ error, attempt, prediction, now: Date.now(), random: Math.random() });
     if (delayMs === undefined) return this.#settle(held, [held.end(progress, 'failed', error)]);
     progress.state = 'decided';
@@ -257,7 +261,7 @@ export class Predictor {
     const { held, progress } = piece;
     // Once the first piece of a prediction has started, the others may take their time.
     if (progress.startedAt !== undefined) this.#add({ ...piece, deadlineAt: undefined });
-    else if (progress.state === 'open') void this.#settle(held, [held.end(progress, 'expired', expired)]);
+    else if (progress.state === 'open') void this.#settle(held, [held.end(progress, held.claim.attempt > 1 ? 'failed' : 'expired', expired)]);
   }
 
   /** Gives a bundle up: whoever claims it next finds what is settled and goes on. */
@@ -268,13 +272,13 @@ export class Predictor {
   }
 
   #handBackIfStill(held: HeldBundle): void {
-    if (held.running === 0) held.giveUp(new HandBack('the worker is stopping'));
+    if (held.running === 0 && held !== this.#alone) held.giveUp(new HandBack('the worker is stopping'));
   }
 
   #logRun(pieces: readonly Piece[]): void {
     const { log } = this.#options;
     if (log.isLevelEnabled('debug')) {
-      log.debug({ model: pieces[0]?.version.id.name, predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#runningAlone }, 'micro-batch runs');
+      log.debug({ model: pieces[0]?.version.id.name, predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#alone !== undefined }, 'micro-batch runs');
     }
   }
 

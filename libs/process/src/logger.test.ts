@@ -6,6 +6,8 @@ test.each([
   ['redis://me:secret@localhost', 'redis://localhost'],
   ['redis://:secret/@a@localhost', 'redis://localhost'],
   ['redis://localhost?password=secret', 'redis://localhost'],
+  ['redis://me:sec?ret@localhost', 'redis://'],
+  ['redis://localhost?password=sec@ret', 'redis://'],
   ['unix://me:secret@/run/redis.sock', 'unix:///run/redis.sock'],
   ['rediss+cluster://me:secret@a:1,b:2', 'rediss+cluster://a:1,b:2'],
   ['redis+sentinel://me:secret@a:1,b:2/main?sentinel_password=secret', 'redis+sentinel://a:1,b:2/main'],

@@ -20,6 +20,9 @@ export function createLogger(service: string, level: (typeof logLevels)[number])
 
 /** A URL fit for logs: without its user, password and parameters. Also one that names several hosts, which `URL` cannot read. */
 export function printableUrl(text: string): string {
-  const [scheme = '', rest = ''] = text.split('?')[0]?.split('://') ?? [];
-  return `${scheme}://${rest.slice(rest.lastIndexOf('@') + 1)}`;
+  const [scheme = '', rest = ''] = text.split('://', 2);
+  const [place = '', query = ''] = rest.split(/\?(.*)/s);
+  // A login with a ? in it looks like a query with an @ in it: then nothing is certain to be no secret.
+  if (!place.includes('@') && query.includes('@')) return `${scheme}://`;
+  return `${scheme}://${place.slice(place.lastIndexOf('@') + 1)}`;
 }

@@ -100,7 +100,7 @@ export const Prediction = Type.Object({
       total_ms: { type: 'number' }, batch_rows: { type: 'integer', description: 'Rows of the micro-batch it ran in' },
     },
   }),
-  attempts: Type.Integer({ description: 'How often it has been run to an end, a failed one included' }),
+  attempts: Type.Integer({ description: 'How many attempts have ended, failed ones included' }),
   metadata: Type.Record(Type.String(), Type.String()),
   urls: Type.Object({ get: Type.String(), cancel: Type.String() }),
 });

@@ -3,5 +3,5 @@
 /** The pointer to a member or an element below another. */
 export function below(pointer: string, key: string | number): string {
   if (typeof key === 'number') return `${pointer}/${key}`;
-  return `${pointer}/${encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'))}`;
+  return `${pointer}/${encodeURIComponent(key.toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1'))}`;
 }

@@ -40,7 +40,7 @@ export function presentPrediction(id: string, known: ResultRecord | Pending, { f
     labels: settled?.labels ?? null,
     error: settled?.error ? problemOf(new MillraceError(settled.error.code, settled.error.detail)) : null,
     metrics: settled?.timing ? presentTiming(settled, settled.timing) : null,
-    attempts: known.attempts ?? (settled?.startedAt === undefined ? 0 : 1),
+    attempts: known.attempts ?? (settled ? 1 : 0),
     metadata: metadata ?? {},
     urls: { get: `/api/v1/predictions/${id}`, cancel: `/api/v1/predictions/${id}/cancel` },
   };

@@ -28,7 +28,7 @@ export interface ResultRecord {
   readonly acceptedAt: number;
   readonly startedAt?: number;
   readonly settledAt: number;
-  /** How often it has been run to an end; 1 where it is absent and it was started. */
+  /** How often a run of it was begun and has ended; 1 where it is absent. */
   readonly attempts?: number;
   /** All outputs of the model, `[rows, …]` each where the model has a batch dimension. */
   readonly outputs?: WireTensors;

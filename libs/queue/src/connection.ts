@@ -45,7 +45,8 @@ export function connect(settings: RedisSettings, role: Role, onError: (error: Er
     // Redis before 7.2 cannot grant CLIENT SETINFO to a user.
     disableClientInfo: true,
     maxRetriesPerRequest: role === 'producer' ? 1 : null,
-    ...(role === 'producer' && { commandTimeout: producerTimeoutMs }),
+    // What a caller was told has failed must not be sent again on the next connection.
+    ...(role === 'producer' && { commandTimeout: producerTimeoutMs, autoResendUnfulfilledCommands: false }),
     socketTimeout: role === 'producer' ? silenceMs.producer : silenceMs.others,
     reconnectOnError: (error) => onReplyError(error, onError),
   };

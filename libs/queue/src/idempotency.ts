@@ -21,8 +21,11 @@ export type Reserved =
   /** `ageMs` since it was tied to that id. */
   | { readonly kind: 'taken'; readonly id: string; readonly ageMs: number };
 
-/** A submission fails after the connection's command timeout (5 s); so what was tied longer ago is queued or never will be. */
-const underWayMs = 6_000;
+/**
+ * A key is tied and its prediction added within two command timeouts of 5 s, or its connection is given up within a second
+ * more, and nothing is sent again (connection.ts). What was tied longer ago is queued or never will be.
+ */
+const underWayMs = 12_000;
 const lookEveryMs = 50;
 
 interface Scripts {

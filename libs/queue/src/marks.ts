@@ -24,6 +24,7 @@ export interface BundleMarks {
   readonly suspect: boolean;
 }
 
+const leastMarkSeconds = 600;
 const suspectField = 'suspect';
 export const retryField = (index: number | ''): string => `retry:${index}`;
 const runningField = (index: number | ''): string => `running:${index}`;
@@ -83,13 +84,12 @@ export class Marks {
 
   /** Queues a prediction of the claim alone, for its next attempt. Asked for again, it changes nothing. */
   async retry({ bundle, bundleId, attempt }: Claim, index: number, prediction: BundledPrediction, delayMs: number): Promise<void> {
-    const { deadlineAt: _started, ...again } = prediction;
     const { tenant, lane, model, replyTo } = bundle;
     const jobId = retryJobId(bundleId, index, attempt + 1);
     const { acceptedAt, echo, rows } = prediction;
     const pending: Pending = { state: 'queued', model: model.name, version: model.version, acceptedAt, attempts: attempt, ...(echo && { echo }) };
     const retried: Retried = { jobId, lane, rows, ...(replyTo && { replyTo }), pending };
-    await this.#queues.add(this.#pool, { ...bundle, predictions: [again], retry: { bundleId, index, attempt: attempt + 1 } }, { jobId, delay: delayMs });
+    await this.#queues.add(this.#pool, { ...bundle, predictions: [prediction], retry: { bundleId, index, attempt: attempt + 1 } }, { jobId, delay: delayMs });
     await Promise.all([this.#write(bundleId, { tenant, [retryField(index)]: JSON.stringify(retried) }), this.ran(bundleId, index)]);
   }
 
@@ -99,7 +99,7 @@ export class Marks {
 
   async #write(bundleId: string, fields: Readonly<Record<string, string>>): Promise<void> {
     const key = this.#keys.results(bundleId);
-    // Not a pipeline: its failed commands would not reject.
-    await Promise.all([this.#redis.hset(key, fields), this.#redis.expire(key, this.#retentionSeconds)]);
+    // Not a pipeline: its failed commands would not reject. A mark must outlive the lock of the replica that set it.
+    await Promise.all([this.#redis.hset(key, fields), this.#redis.expire(key, Math.max(this.#retentionSeconds, leastMarkSeconds))]);
   }
 }

@@ -41,7 +41,7 @@ export class Producer {
       const booked = this.#book(pool, bundleId, bundle);
       const added = this.#queues.add(pool, bundle, { jobId: bundleId });
       // Where there is no answer the bundle may have arrived, and stays booked: an empty lane sets that right.
-      added.catch((error: unknown) => { if (error instanceof ReplyError) booked.then(() => this.#unbook(pool, bundleId, bundle)).catch(() => { /* likewise */ }); });
+      added.catch((error: unknown) => { if (error instanceof ReplyError) booked.then(() => this.#unbook(pool, bundleId, bundle, payloads)).catch(() => { /* likewise */ }); });
       await Promise.all([...written, booked, added]);
     } catch (error) {
       throw asQueueUnavailable(error, 'Redis did not acknowledge the prediction, so it does not count as accepted');
@@ -59,10 +59,11 @@ export class Producer {
     await this.#redis.millraceAdmit(2, keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
   }
 
-  async #unbook(pool: string, bundleId: string, bundle: Bundle): Promise<void> {
+  async #unbook(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
     const { lane, tenant } = bundle;
     const keys = keysOf(pool);
     const rows = -rowsOf(bundle);
+    for (const { index } of payloads) new Payloads(this.#redis, pool).remove(bundleId, index);
     await this.#redis.pipeline().zrem(keys.index(tenant), bundleId).hincrby(keys.depth, lane, rows).hincrby(keys.depth, `${lane}/${tenant}`, rows).exec();
   }
 }
