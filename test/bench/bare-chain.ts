@@ -13,7 +13,7 @@ const inputs = { features: tensor('float32', [1, 4], 16) };
 const outputs = { label: tensor('int64', [1], 8), probabilities: tensor('float32', [1, 3], 12) };
 
 async function work(): Promise<void> {
-  const redis = connect(redisUrl, 'worker', onError);
+  const redis = connect({ redisUrl }, 'worker', onError);
   await untilReady(redis, 10_000);
   const settler = new Settler(redis, pool, 600);
   const consumer = new Consumer({
@@ -30,11 +30,11 @@ async function work(): Promise<void> {
 }
 
 async function client(): Promise<void> {
-  const redis = connect(redisUrl, 'producer', onError);
+  const redis = connect({ redisUrl }, 'producer', onError);
   await untilReady(redis, 10_000);
   const producer = new Producer(redis, 600);
   let arrived = () => {};
-  const reader = new ReplyReader({ redis, pool, node: 'bare', blocking: connect(redisUrl, 'blocking', onError), onReply: () => arrived(), onError });
+  const reader = new ReplyReader({ redis, pool, node: 'bare', blocking: connect({ redisUrl }, 'blocking', onError), onReply: () => arrived(), onError });
   await reader.start();
   process.on('message', (amount: number) => {
     void (async () => {

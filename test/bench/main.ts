@@ -1,13 +1,15 @@
 // `npm run bench -- <name>`: the benchmarks. Ratios within one run count; absolute rates depend on the machine.
 import { parseArgs } from 'node:util';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
+import { memory } from './memory.ts';
 import { online } from './online.ts';
 
-const usage = `Usage: npm run bench -- online [--quick] [--json]
+const usage = `Usage: npm run bench -- online|memory [--quick] [--json]
 
   online   HTTP → Redis → micro-batch → back, against a no-op route, one job per prediction, and bare loops
+  memory   Redis, API and worker with 1,000,000 predictions queued, against 10,000
 
-  --quick  fewer rounds, within 45 s
+  --quick  online: fewer rounds, within 45 s; memory: 100,000 in place of 1,000,000
   --json   print one JSON object as the last line
 `;
 
@@ -16,10 +18,13 @@ const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false }, 'redis-server': { type: 'string' }, wrk: { type: 'string', default: 'wrk' } },
 });
 
-if (values.help || positionals[0] !== 'online') {
+const [name = ''] = positionals;
+const options = { quick: values.quick, redisServer: values['redis-server'] ?? findRedisServer(), wrk: values.wrk, show: (text: string) => process.stdout.write(text) };
+const benchmarks = { online: () => online(options), memory: () => memory(options) };
+if (values.help || !Object.hasOwn(benchmarks, name)) {
   process.stdout.write(usage);
   process.exit(values.help ? 0 : 2);
 }
-const figures = await online({ quick: values.quick, redisServer: values['redis-server'] ?? findRedisServer(), wrk: values.wrk, show: (text) => process.stdout.write(text) });
+const figures = await benchmarks[name as keyof typeof benchmarks]();
 if (values.json) process.stdout.write(`${JSON.stringify(figures)}\n`);
 process.exit(figures.lost === 0 && figures.doubled === 0 ? 0 : 1);

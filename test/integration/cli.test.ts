@@ -1,6 +1,7 @@
 // The command line as a user meets it: what it prints, how it exits, and that nothing stays behind.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
@@ -22,15 +23,15 @@ interface Ended {
 }
 
 /** Runs a command to its end. */
-async function millrace(args: readonly string[], input = ''): Promise<Ended> {
-  const { child, said } = launch(args, 'pipe');
+async function millrace(args: readonly string[], input = '', more: Record<string, string> = {}): Promise<Ended> {
+  const { child, said } = launch(args, 'pipe', more);
   child.stdin?.end(input);
   const [code] = await once(child, 'close');
   return { code, ...said };
 }
 
-function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore'): { child: ChildProcess; said: { out: string; err: string } } {
-  const child = spawn(process.execPath, [main, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
+function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore', more: Record<string, string> = {}): { child: ChildProcess; said: { out: string; err: string } } {
+  const child = spawn(process.execPath, [main, ...args], { env: { ...env, ...more }, stdio: [stdin, 'pipe', 'pipe'] });
   onTestFinished(async () => { await within(20, stop(child), 'the end').catch(() => killAll(child)); });
   const said = { out: '', err: '' };
   child.stdout?.setEncoding('utf8').on('data', (text: string) => { said.out += text; });
@@ -45,8 +46,8 @@ interface Up {
 }
 
 /** Starts `millrace up` on free ports and waits for what it prints at the end of its start. */
-async function up(data: string): Promise<Up> {
-  const { child, said } = launch(['up', '--port', '0', '--data', data]);
+async function up(data: string, args: readonly string[] = [], more: Record<string, string> = {}): Promise<Up> {
+  const { child, said } = launch(['up', '--port', '0', '--data', data, ...args], 'ignore', more);
   await until(() => {
     if (child.exitCode !== null) throw new Error(`millrace up ended: ${said.err}`);
     return said.out.includes('Ctrl-C');
@@ -198,4 +199,56 @@ test('demo classifies the digits and leaves nothing behind', async () => {
   expect(out).toContain('Stopped.');
   const url = /Up at (\S+)\./.exec(out)?.[1] as string;
   await expect(fetch(url)).rejects.toThrow('fetch failed');
+});
+
+test('keys are made, listed and revoked in the Redis of a running up, which then opens every address', async () => {
+  const data = await temporaryFolder();
+  const early = await within(20, millrace(['up', '--port', '0', '--data', data, '--host', '0.0.0.0']), 'the end');
+  expect([early.code, early.err.trim().split('\n').at(-1)]).toEqual([1, expect.stringContaining('millrace keys create --tenant')]);
+
+  const first = await up(data);
+  expect((await stat(path.join(data, 'redis.url'))).mode & 0o777).toBe(0o600);
+  const made = await millrace(['keys', 'create', '--tenant', 'acme', '--name', 'of the test', '--expires', '30d', '--rate', '100', '--data', data]);
+  expect([made.code, made.out, made.err]).toEqual([0, expect.stringMatching(/^mrk_\w{12}_\w{36}\n$/), expect.not.stringContaining('mrk_')]);
+  const key = { MILLRACE_API_KEY: made.out.trim() };
+  expect(await stop(first.child)).toBe(0);
+  await expect(stat(path.join(data, 'redis.url'))).rejects.toThrow('ENOENT');
+
+  const shut = await up(data, ['--host', '0.0.0.0']);
+  expect(shut.said.out).toContain('requests need one');
+  expect(await stop(shut.child)).toBe(0);
+  const { url, said } = await up(data, ['--host', '0.0.0.0'], key);
+  expect(said.out).toContain('authorization: Bearer $MILLRACE_API_KEY');
+  const predict = ['predict', 'iris', irisInputs, '--url', url];
+  expect([(await millrace(predict)).code, (await millrace(predict, '', key)).code, (await millrace([...predict, '--key', made.out.trim()])).code]).toEqual([1, 0, 0]);
+  expect((await millrace(['models', '--url', url], '', key)).out).toContain('iris@1');
+
+  const [listed] = JSON.parse((await millrace(['keys', 'list', '--json', '--data', data])).out);
+  expect(listed).toMatchObject({ tenant: 'acme', name: 'of the test', state: 'active', limits: { predictions_per_minute: 100, body_bytes: null } });
+  expect(JSON.stringify(listed)).not.toMatch(/mrk_|digest/);
+  expect((await millrace(['keys', 'revoke', listed.id, '--data', data])).code).toBe(0);
+  expect((await millrace(['keys', 'list', '--data', data])).out).toMatch(new RegExp(`^${listed.id} +acme +revoked`));
+  await until(async () => (await millrace(predict, '', key)).code === 1, 'the key is refused', 10);
+  expect(await millrace(['keys', 'revoke', 'nobody', '--data', data])).toMatchObject({ code: 1, err: expect.stringContaining('There is no key nobody') });
+});
+
+test('keys without a Redis say what is missing', async () => {
+  const data = await temporaryFolder();
+  const none = await millrace(['keys', 'list', '--data', data]);
+  expect([none.code, none.err]).toEqual([1, expect.stringMatching(/^No Redis to keep keys in: [^\n]+\n$/)]);
+  await writeFile(path.join(data, 'redis.url'), 'unix:///nowhere/redis.sock');
+  const stale = await millrace(['keys', 'list', '--data', data]);
+  expect([stale.code, stale.err]).toEqual([1, expect.stringMatching(/^Redis at unix:\/\/\/nowhere\/redis\.sock cannot be reached: [^\n]*killed[^\n]*\n$/)]);
+});
+
+test.each(['--tenant Acme', '--tenant a --scope everything', '--tenant a --expires soon', '--tenant a --rate 0', '--name x'])('keys create refuses %s', async (line) => {
+  const { code, out, err } = await millrace(['keys', 'create', '--redis', system.redisUrl, ...line.split(' ')]);
+  expect([code, out, err]).toEqual([2, '', expect.stringMatching(/^error: /)]);
+});
+
+test('a key has the scopes that it was given', async () => {
+  const other = await startTestSystem({ workers: 0 });
+  onTestFinished(() => other.stop());
+  const { out } = await millrace(['keys', 'create', '--tenant', 'a', '--scope', 'models:read', 'metrics:read', '--json'], '', { REDIS_URL: other.redisUrl });
+  expect(JSON.parse(out)).toMatchObject({ key: expect.stringMatching(/^mrk_/), scopes: ['models:read', 'metrics:read'] });
 });

@@ -1,15 +1,14 @@
 // The real processes over a real Redis, for tests: started once a file, ended with it.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { GenericContainer, type StartedTestContainer } from 'testcontainers';
 import { onTestFinished } from 'vitest';
-import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
 import { startSystem, type System, type SystemOptions } from '../../apps/cli/src/embedded/system.ts';
+import { startTestRedis } from './redis-rig.ts';
 import { until } from './until.ts';
 
 export { freePort } from './free-port.ts';
@@ -27,6 +26,8 @@ export interface TestOptions extends Partial<SystemOptions> {
 export interface TestSystem extends System {
   /** The model repository: where the options name none, one of this test's own, of the bundled models and the fixtures. */
   readonly models: string;
+  /** Redis as the default user; undefined where the options name a Redis. */
+  readonly redisAdminUrl: string | undefined;
   /** What API and workers have logged. */
   readonly logs: Record<string, unknown>[];
 }
@@ -38,20 +39,28 @@ export async function startTestSystem({ privateRedis = false, ...options }: Test
     await cp(bundledModels, models, { recursive: true, filter: (from) => !/\.(py|txt)$/.test(from) });
     await cp(fixtureModels, models, { recursive: true });
   }
-  const container = !privateRedis && dockerAnswers() ? await new GenericContainer('redis:7.2-alpine').withExposedPorts(6379).start() : undefined;
+  const redis = options.redisUrl ? undefined : await startTestRedis({ privately: privateRedis });
   const logs: Record<string, unknown>[] = [];
-  const system = await startSystem({
-    redisServer: findRedisServer(), redisUrl: container && urlOf(container), models, port: 0, workers: 1,
-    onLog: (service, fields) => { logs.push({ service, ...fields }); },
-    ...options,
-    env: { MILLRACE_MODEL_SCAN_SECONDS: '0.2', ...options.env },
-  });
-  const stop = async () => {
-    await system.stop();
-    await container?.stop();
+  const clear = async () => {
+    await redis?.stop();
     if (!options.models) await rm(models, { recursive: true, force: true });
   };
-  return { ...system, models, logs, stop };
+  try {
+    const system = await startSystem({
+      redisServer: undefined, redisUrl: redis?.url, models, port: 0, workers: 1,
+      onLog: (service, fields) => { logs.push({ service, ...fields }); },
+      ...options,
+      env: { MILLRACE_MODEL_SCAN_SECONDS: '0.2', ...options.env },
+    });
+    const stop = async () => {
+      await system.stop();
+      await clear();
+    };
+    return { ...system, redisPid: redis?.pid, redisAdminUrl: redis?.adminUrl, models, logs, stop };
+  } catch (error) {
+    await clear();
+    throw error;
+  }
 }
 
 export interface TestProcess {
@@ -84,19 +93,6 @@ export async function temporaryFolder(atEnd: (remove: () => Promise<void>) => vo
   const folder = await mkdtemp(path.join(tmpdir(), 'millrace-test-'));
   atEnd(() => rm(folder, { recursive: true, force: true }));
   return folder;
-}
-
-function dockerAnswers(): boolean {
-  try {
-    execFileSync('docker', ['info'], { stdio: 'ignore', timeout: 5000 });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function urlOf(container: StartedTestContainer): string {
-  return `redis://${container.getHost()}:${container.getMappedPort(6379)}`;
 }
 
 export interface Answer {

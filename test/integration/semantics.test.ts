@@ -68,7 +68,7 @@ test('100 submissions with one key at once, to two API nodes, make one predictio
 });
 
 test('a key whose API died before it had queued the prediction can be used again', async () => {
-  const redis = connect(system.redisUrl, 'worker', () => {});
+  const redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
   onTestFinished(() => redis.disconnect());
   const first = await post(iris, { 'idempotency-key': 'lost' });
   // As if that API had died between the key and the queue.
@@ -142,7 +142,7 @@ test('a failure that may pass is tried again as often as the client wants, and m
   await cp(path.join(bundledModels, 'digits-deep'), path.join(repository, 'digits-deep'), { recursive: true });
   const late = await find(forLong, '?wait=60');
   expect(late.status).toBe('succeeded');
-  expect(late.attempts).toBeGreaterThanOrEqual(3);
+  expect(late.attempts).toBeGreaterThanOrEqual(2);
   expect(await find(dropped)).toMatchObject({ status: 'canceled', outputs: null });
   await until(async () => /millrace_queue_depth\{queue="default\/online",service="api"\} 0/.test((await send(api, 'GET', '/metrics')).body as string), 'everything is done');
 });

@@ -1,22 +1,11 @@
-// From a request's body to a prediction that is safe in Redis.
+// From a prediction that fits its model to one that is safe in Redis.
 import { Coalescer } from '@millrace/batching';
-import type { ModelRepository, ModelVersion } from '@millrace/models';
+import type { ModelVersion } from '@millrace/models';
 import type { Histogram } from '@millrace/process';
-import {
-  below, type Bundle, type BundledPrediction, bundleFormat, bundleLimits, detachPayload, FaultList, inlinePayloadBytes,
-  MillraceError, newBundleId, predictionId, type PredictionRequest, priorities, readInputs, sizeBytes, type Tensor, type Tensors, toWireAll,
-} from '@millrace/protocol';
-import { asQueueUnavailable, type IdempotencyKeys, type Payload, type Producer, type Reservation, type Reserved } from '@millrace/queue';
+import { type Bundle, bundleFormat, bundleLimits, MillraceError, newBundleId, predictionId } from '@millrace/protocol';
+import { type Admission, type IdempotencyKeys, type Payload, type Producer, rethrowUnavailable, type Reservation, type Reserved } from '@millrace/queue';
+import type { CheckedPrediction } from './check.ts';
 import type { Waiters, Wake } from './waiters.ts';
-
-/** A prediction that may be queued: it fits its model. */
-export interface CheckedPrediction {
-  readonly version: ModelVersion;
-  readonly bundled: BundledPrediction;
-  readonly priority: number;
-  readonly payload: Uint8Array | undefined;
-  readonly bytes: number;
-}
 
 /** What may travel together: one tenant's predictions for one version. One object for each, so that it can be a key. */
 interface Destination {
@@ -55,16 +44,20 @@ export interface Submitted {
 }
 
 export interface IntakeOptions {
-  readonly repository: ModelRepository;
   readonly producer: Producer;
+  readonly admission: Admission;
   readonly waiters: Waiters;
   readonly idempotency: IdempotencyKeys;
   readonly bundleSize: Histogram;
-  readonly maxRows: number;
   readonly maxWaiting: number;
+  readonly maxWaitingBytes: number;
   readonly bundlePredictions: number;
   readonly addsInFlight: number;
 }
+
+/** What a queued prediction takes in Redis beside its inputs (docs/05-operations.md). */
+const overheadBytes = 200;
+const base64Growth = 4 / 3;
 
 export class Intake {
   readonly #options: IntakeOptions;
@@ -78,46 +71,21 @@ export class Intake {
       limits: { ...bundleLimits, predictions: options.bundlePredictions },
       sendsInFlight: options.addsInFlight,
       maxWaiting: options.maxWaiting,
+      maxWaitingBytes: options.maxWaitingBytes,
     });
   }
 
   /**
-   * Checks a request that has the schema's form, or as much of it as is left of one that has not (`faults` has what was
-   * found before). Throws `unknown-model`, `payload-too-large` or `invalid-prediction` with every fault.
-   */
-  check(request: Partial<PredictionRequest>, faults: FaultList, pointer = '#'): CheckedPrediction {
-    const { model, inputs, parameters, metadata, deadline_ms: deadlineMs, max_attempts: maxAttempts, priority = priorities.default } = request;
-    const version = this.#resolve(model, faults, pointer);
-    const checked = inputs === undefined ? undefined : readInputs(version, inputs, below(pointer, 'inputs'), faults);
-    checkWantedOutputs(version, parameters?.outputs, below(pointer, 'parameters'), faults);
-    if (!checked || faults.faults.length > 0) throw invalid(faults, version);
-    const { maxRows } = this.#options;
-    if (checked.rows > maxRows) {
-      throw new MillraceError('payload-too-large', `A prediction may hold ${maxRows} rows, this one has ${checked.rows}; send it in parts`);
-    }
-
-    const bytes = totalBytes(checked.inputs);
-    const detached = bytes > inlinePayloadBytes ? detachPayload(checked.inputs) : undefined;
-    const acceptedAt = Date.now();
-    const bundled: BundledPrediction = {
-      inputs: detached?.inputs ?? toWireAll(checked.inputs),
-      rows: checked.rows,
-      acceptedAt,
-      ...(deadlineMs !== undefined && { deadlineAt: acceptedAt + deadlineMs }),
-      ...(maxAttempts !== undefined && { maxAttempts }),
-      ...((metadata ?? parameters) && { echo: { ...(metadata && { metadata }), ...(parameters && { parameters }) } }),
-    };
-    return { version, bundled, priority, payload: detached?.payload, bytes: detached ? 0 : bytes };
-  }
-
-  /**
    * Queues the prediction and, with `waitMs`, waits for its result; one that its idempotency key leads to is not waited
-   * for. Rejects with `overloaded`, `queue-unavailable` or `idempotency-mismatch`.
+   * for. Rejects where admission refuses it, or with `overloaded`, `queue-unavailable` or `idempotency-mismatch`.
    */
   async submit(checked: CheckedPrediction, options: SubmitOptions): Promise<Submitted> {
-    const { waiters, idempotency } = this.#options;
+    const { waiters, admission, idempotency } = this.#options;
     const { tenant, waitMs, reservation } = options;
     const { pool } = checked.version.manifest;
+    const { bytes, bundled: { rows }, payload, deadlineMs } = checked;
+    const besideBytes = payload?.byteLength ?? 0;
+    admission.admit({ pool, lane: 'online', tenant, rows, bytes: bytes * base64Growth + besideBytes + overheadBytes, deadlineMs });
     if (waitMs > 0 && !waiters.listensTo(pool)) await waiters.listenTo(pool);
     const { place: { id, replayedAfterMs: ageMs }, reply } = await this.#enqueue(checked, options);
     if (ageMs === undefined) return { id, checked, reply, replayed: false };
@@ -142,8 +110,9 @@ export class Intake {
         resolve({ place, reply: undefined });
       };
       if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
-      const { bytes, bundled: { rows } } = checked;
-      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, { bytes, rows }, {
+      const { bytes, payload, bundled: { rows } } = checked;
+      const weight = { bytes, besideBytes: payload?.byteLength ?? 0, rows };
+      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, weight, {
         placed: (itsPlace) => {
           place = itsPlace;
           if (place.replayedAfterMs !== undefined) clearTimeout(timer);
@@ -203,17 +172,6 @@ export class Intake {
       return undefined;
     }));
   }
-
-  #resolve(model: unknown, faults: FaultList, pointer: string): ModelVersion {
-    if (typeof model !== 'string') throw invalid(faults);
-    try {
-      return this.#options.repository.resolveText(model);
-    } catch (error) {
-      if (!(error instanceof MillraceError)) throw error;
-      faults.add(below(pointer, 'model'), error.message);
-      throw new MillraceError(error.code, error.message, { faults: faults.faults });
-    }
-  }
 }
 
 function elsewhereBy(reserved: Reserved): Place | MillraceError | undefined {
@@ -223,28 +181,4 @@ function elsewhereBy(reserved: Reserved): Place | MillraceError | undefined {
     case 'mismatch': return new MillraceError('idempotency-mismatch', 'This Idempotency-Key came before with another request');
     default: return reserved satisfies never;
   }
-}
-
-function rethrowUnavailable(error: unknown): never {
-  throw asQueueUnavailable(error);
-}
-
-function totalBytes(tensors: Tensors): number {
-  let sum = 0;
-  for (const name in tensors) sum += sizeBytes(tensors[name] as Tensor);
-  return sum;
-}
-
-function checkWantedOutputs(version: ModelVersion, wanted: readonly string[] | undefined, pointer: string, faults: FaultList): void {
-  if (!Array.isArray(wanted)) return;
-  const names = version.signature.outputs.map(({ name }) => name);
-  for (const [index, name] of wanted.entries()) {
-    if (!names.includes(name)) faults.add(below(below(pointer, 'outputs'), index), `unknown output: the model has ${names.join(', ')}`);
-  }
-}
-
-function invalid({ faults }: FaultList, version?: ModelVersion): MillraceError {
-  const of = version ? ` for ${version.id.name}@${version.id.version}` : '';
-  const count = faults.length === 1 ? 'one fault' : `${faults.length} faults`;
-  return new MillraceError('invalid-prediction', `The prediction has ${count}${of}`, { faults });
 }

@@ -2,9 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { connect, IdempotencyKeys, Producer, untilReady } from '@millrace/queue';
+import { Admission, connect, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
+import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
 import { Predictions } from './predictions.ts';
@@ -14,8 +16,9 @@ import { Waiters } from './waiters.ts';
 const config = startingConfig('The Millrace API', ApiConfig, process);
 const log = createLogger('api', config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
-const { redisUrl, retentionSeconds } = config;
+const { retentionSeconds } = config;
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+const connectAs = (role: Role) => connect(config, role, onError);
 
 const repository = new ModelRepository(config.models, {
   onChange: ({ added, removed, refused, realiased }) => log.info({
@@ -28,22 +31,33 @@ const scanning = new AbortController();
 life.own('model scan', () => scanning.abort());
 void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
 
-const redis = connect(redisUrl, 'producer', onError);
+const redis = connectAs('producer');
 life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
-const producer = new Producer(redis, 2 * retentionSeconds);
+for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
+const keys = new KeyRing(redis, onError);
+await keys.start();
+life.own('keys', () => keys.stop());
+const exposed = await isExposed(config.host);
+refuseOpenDoor(config.host, exposed, keys);
+const producer = new Producer(redis, retentionSeconds);
 life.own('producer', () => producer.close());
-const waiters = new Waiters({ redis, redisUrl, node: randomUUID(), retentionSeconds, onError });
+const waiters = new Waiters({ redis, connectBlocking: () => connectAs('blocking'), node: randomUUID(), retentionSeconds, onError });
 waiters.start();
 life.own('waiters', () => waiters.stop());
 
-const registry = createRegistry('api', manifest.version);
 const pools = () => new Set(repository.models.map((model) => model.manifest.pool));
-const metrics = createApiMetrics(registry, redis, pools);
+const admission = new Admission({ redis, pools, limits: config, onError: (error) => log.warn({ err: error }, 'queue depth cannot be read') });
+await admission.start();
+life.own('admission', () => admission.stop());
+
+const registry = createRegistry('api', manifest.version);
+const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
-  ...config, log, registry, repository, metrics, version: manifest.version,
-  intake: new Intake({ ...config, ...metrics, repository, producer, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
-  predictions: new Predictions({ redis, waiters, metrics, retentionSeconds }),
+  ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
+  checker: new Checker({ repository, maxRows: config.maxRows }),
+  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
+  predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },
@@ -57,4 +71,4 @@ life.own('http', () => {
   waiters.release();
   return closed;
 });
-log.info({ url, redis: printableUrl(redisUrl), models: config.models, node: waiters.node }, 'api is ready');
+log.info({ url, redis: printableUrl(config.redisUrl), models: config.models, node: waiters.node }, 'api is ready');

@@ -1,11 +1,12 @@
-// Predictions that were accepted: reading them, waiting for them, canceling them.
+// Predictions that were accepted: reading them, waiting for them, listing them, canceling them.
 import { type Address, MillraceError, parsePredictionId, type Pending, type ResultRecord } from '@millrace/protocol';
-import { asQueueUnavailable, type Found, lookup, type Redis, Settler } from '@millrace/queue';
+import { type Found, listPredictions, type ListQuery, lookup, type Page, type Redis, rethrowUnavailable, Settler } from '@millrace/queue';
 import type { ApiMetrics } from './metrics.ts';
 import type { Waiters } from './waiters.ts';
 
 export interface PredictionsOptions {
   readonly redis: Redis;
+  readonly pools: () => Iterable<string>;
   readonly waiters: Waiters;
   readonly metrics: ApiMetrics;
   readonly retentionSeconds: number;
@@ -34,6 +35,12 @@ export class Predictions {
     } catch {
       return before;
     }
+  }
+
+  /** One page of them, newest first. Throws `queue-unavailable`. */
+  async list(query: Omit<ListQuery, 'pools'>): Promise<Page> {
+    const { redis, pools } = this.#options;
+    return listPredictions(redis, { ...query, pools: [...pools()] }).catch(rethrowUnavailable);
   }
 
   /** Settles it as canceled. Throws `not-cancelable` where another outcome came first. */
@@ -66,8 +73,4 @@ export class Predictions {
     }
     throw new MillraceError('not-found', 'There is no such prediction');
   }
-}
-
-function rethrowUnavailable(error: unknown): never {
-  throw asQueueUnavailable(error);
 }

@@ -7,17 +7,26 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, Fasti
 export function replyWithProblems(app: FastifyInstance, rejected: Counter<'reason'>, bodyLimitBytes: number): void {
   const reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => {
     rejected.inc({ reason: error.code });
+    if (error.code === 'unauthorized') void response.header('www-authenticate', 'Bearer realm="millrace"');
     if (error.retryAfterSeconds !== undefined) void response.header('retry-after', error.retryAfterSeconds);
+    // A connection that closes while a body comes in takes the answer with it. What comes is dropped, for `requestTimeout` at most.
+    response.removeHeader('connection');
     // As bytes, so that the type goes out as it is: JSON media types have no charset (RFC 8259 §11).
     return response.code(error.status).header('content-type', 'application/problem+json').send(Buffer.from(JSON.stringify({ ...problemOf(error), instance: request.id })));
   };
   app.setErrorHandler((error: FastifyError, request, response) => reply(expectedError(error, request, bodyLimitBytes), request, response));
-  app.setNotFoundHandler((request, response) => {
+  const replyNotFound = (request: FastifyRequest, response: FastifyReply) => {
     const path = request.url.split('?')[0] ?? '';
     const allowed = app.supportedMethods.filter((method) => method !== request.method && app.findRoute({ method, url: path }) !== null);
     if (allowed.length === 0) return reply(new MillraceError('not-found', `There is nothing at ${path}`), request, response);
     void response.header('allow', allowed.join(', '));
     return reply(new MillraceError('method-not-allowed', `${path} takes ${allowed.join(', ')}, not ${request.method}`), request, response);
+  };
+  app.setNotFoundHandler(replyNotFound);
+  // Before the body is read: a path that leads nowhere asks nobody for a key.
+  app.addHook('onRequest', (request, response, done) => {
+    if (request.is404) void replyNotFound(request, response);
+    else done();
   });
 }
 

@@ -4,15 +4,21 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { Checks, Logger, Registry } from '@millrace/process';
 import type { ModelRepository } from '@millrace/models';
+import type { KeyRate } from '@millrace/queue';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { parseBody } from './body.ts';
+import { admitCallers, type CallerOptions } from './callers.ts';
+import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { replyWithProblems } from './problems.ts';
+import { holdToQuotas } from './quotas.ts';
 import { healthRoutes } from './routes/health.ts';
+import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 
-export interface ServerOptions extends PredictionRoutes {
+export interface ServerOptions extends PredictionRoutes, CallerOptions {
+  readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
   readonly checks: Checks;
   readonly registry: Registry;
@@ -23,6 +29,8 @@ export interface ServerOptions extends PredictionRoutes {
 
 /** Slow clients may take this long to send a request. */
 const requestTimeoutMs = 60_000;
+/** A client that neither sends nor reads for so long is cut off, and what was written for it is freed. Longer than any wait for a result. */
+const silenceTimeoutMs = 120_000;
 
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const loggerInstance: FastifyBaseLogger = options.log;
@@ -33,6 +41,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     genReqId: requestIds(),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
+    connectionTimeout: silenceTimeoutMs,
     forceCloseConnections: 'idle',
     ajv: { customOptions: { allErrors: true, coerceTypes: false, removeAdditional: false, useDefaults: false } },
   });
@@ -45,12 +54,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     }
   });
   observeRequests(app, options.registry);
+  admitCallers(app, options);
+  holdToQuotas(app, options.keyRate);
+  readBodiesWithin(app, options.bodyLimitBytes);
   replyWithProblems(app, options.metrics.rejected, options.bodyLimitBytes);
   await document(app, options.version);
 
   healthRoutes(app, options);
   await app.register((api, _options, done) => {
     predictionRoutes(api, options);
+    listRoutes(api, options);
     modelRoutes(api, options);
     done();
   }, { prefix: '/api/v1' });
@@ -74,12 +87,17 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       openapi: '3.1.0',
       info: { title: 'Millrace', version, description: 'Queue-driven inference for ONNX models: submit predictions, wait for them or come back for the results.', license: { name: 'MIT' } },
       tags: [
-        { name: 'predictions', description: 'Submit, read and cancel' },
+        { name: 'predictions', description: 'Submit, read, list and cancel' },
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'operations', description: 'Health and metrics' },
       ],
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key; the header `X-API-Key` takes it too. Until there is a key, nobody needs one.' } } },
     },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
-  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+  // The page's routes are the plugin's own; it shows nothing but the document, which is public.
+  await app.register(async (docs) => {
+    docs.addHook('onRoute', (route) => { route.config = { ...route.config, scope: 'public' }; });
+    await docs.register(swaggerUi, { routePrefix: '/docs', logo: { type: 'image/svg+xml', content: wordmark }, uiConfig: { docExpansion: 'list', defaultModelRendering: 'model', tryItOutEnabled: true } });
+  });
+  app.get('/openapi.json', { config: { scope: 'public' }, schema: { hide: true } }, () => app.swagger());
 }

@@ -1,7 +1,7 @@
 // Requests that wait for results, and what wakes them: a reply stream per pool. Wake-ups are hints, the results hash is
 // the truth: whoever waits longer than a moment is looked up there.
 import { type Address, parsePredictionId, presentPrediction } from '@millrace/protocol';
-import { connect, lookup, type Redis, ReplyReader, Settler } from '@millrace/queue';
+import { lookupSettled, type Redis, ReplyReader, Settler, type Wanted } from '@millrace/queue';
 
 interface Waiter {
   readonly since: number;
@@ -14,13 +14,16 @@ export type Wake = (id: string, reply: string | undefined) => void;
 
 export interface WaitersOptions {
   readonly redis: Redis;
-  readonly redisUrl: string;
+  /** Opens the connection that waits for the replies of one pool. */
+  readonly connectBlocking: () => Redis;
   readonly node: string;
   readonly retentionSeconds: number;
   readonly onError: (error: unknown) => void;
 }
 
 const sweepMs = 2000;
+/** Looked up together: a result may have megabytes, so these are not too many. */
+const sweepChunk = 100;
 
 export class Waiters {
   readonly #options: WaitersOptions;
@@ -28,6 +31,7 @@ export class Waiters {
   readonly #readers = new Map<string, Promise<ReplyReader>>();
   readonly #listening = new Set<string>();
   readonly #settlers = new Map<string, Settler>();
+  #sweeping = false;
   #sweeper: NodeJS.Timeout | undefined;
 
   constructor(options: WaitersOptions) {
@@ -108,12 +112,12 @@ export class Waiters {
   }
 
   async #startReader(pool: string): Promise<ReplyReader> {
-    const { redis, redisUrl, node, onError } = this.#options;
-    const blocking = connect(redisUrl, 'blocking', onError);
+    const { redis, connectBlocking, node, onError } = this.#options;
+    const blocking = connectBlocking();
     const reader = new ReplyReader({
       redis, pool, node, onError, blocking,
       onReply: (id, reply) => {
-        if (reply === '') this.#lookUp(id).catch(onError);
+        if (reply === '') this.#lookUp([id]).catch(onError);
         else this.#wake(id, reply);
       },
     });
@@ -128,17 +132,24 @@ export class Waiters {
 
   /** Reads what waited too long for a wake-up that may have been lost. */
   async #sweep(): Promise<void> {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
     const before = Date.now() - sweepMs;
     const late = [...this.#waiting].filter(([, waiters]) => waiters.some(({ since }) => since < before)).map(([id]) => id);
-    for (const id of late) await this.#lookUp(id);
+    try {
+      for (let at = 0; at < late.length; at += sweepChunk) await this.#lookUp(late.slice(at, at + sweepChunk));
+    } finally {
+      this.#sweeping = false;
+    }
   }
 
-  async #lookUp(id: string): Promise<void> {
-    const tenant = this.#waiting.get(id)?.[0]?.tenant;
-    const address = parsePredictionId(id);
-    if (tenant === undefined || !address) return;
-    const found = await lookup(this.#options.redis, address, tenant);
-    if (found?.kind === 'settled') this.#wake(id, JSON.stringify(presentPrediction(id, found.record)));
+  async #lookUp(ids: readonly string[]): Promise<void> {
+    const wanted = ids.flatMap((id): Wanted[] => {
+      const tenant = this.#waiting.get(id)?.[0]?.tenant;
+      const address = parsePredictionId(id);
+      return tenant === undefined || !address ? [] : [{ id, address, tenant }];
+    });
+    for (const [id, record] of await lookupSettled(this.#options.redis, wanted)) this.#wake(id, JSON.stringify(presentPrediction(id, record)));
   }
 
   #settler(pool: string): Settler {

@@ -1,4 +1,4 @@
-// Where a usable Redis (or Valkey) server stands: on PATH, else in the private folder that the set-up fills.
+// Where a usable Redis (or Valkey) server stands: where MILLRACE_REDIS_SERVER says, on PATH, else in the private folder that the set-up fills.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -10,12 +10,14 @@ const programs = ['redis-server', 'valkey-server'];
 const oldest = { major: 6, minor: 2 };
 
 /**
- * The path of a redis-server or valkey-server of version 6.2 or newer, or undefined. Installs nothing.
+ * The path of a redis-server or valkey-server of version 6.2 or newer, or undefined. Installs nothing. What the
+ * environment names is taken as it is.
  *
  * @param {NodeJS.ProcessEnv} [env]
  * @returns {string | undefined}
  */
 export function findRedisServer(env = process.env) {
+  if (env.MILLRACE_REDIS_SERVER) return env.MILLRACE_REDIS_SERVER;
   const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
   return [...onPath, ...privateFolders('redis', env)]
     .flatMap((folder) => programs.map((program) => path.join(folder, program)))

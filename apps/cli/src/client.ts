@@ -14,10 +14,12 @@ export class ClientError extends Error {
 
 export class Client {
   readonly #url: string;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  /** `url`: scheme, host and port. */
-  constructor(url: string) {
+  /** `url`: scheme, host and port. `key`: an API key, where the API asks for one. */
+  constructor(url: string, key?: string) {
     this.#url = url.replace(/\/+$/, '');
+    this.#headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
   }
 
   async models(): Promise<Model[]> {
@@ -38,8 +40,8 @@ export class Client {
     return prediction;
   }
 
-  async #json<Body>(path: string, init: RequestInit = {}): Promise<Body> {
-    const response = await fetch(this.#url + path, init).catch(({ message, cause }: Error) => {
+  async #json<Body>(path: string, init: { method?: string; headers?: Record<string, string>; body?: string } = {}): Promise<Body> {
+    const response = await fetch(this.#url + path, { ...init, headers: { ...init.headers, ...this.#headers } }).catch(({ message, cause }: Error) => {
       throw new ClientError(0, `${this.#url} cannot be reached: ${cause instanceof Error ? cause.message : message}. Is \`millrace up\` running?`);
     });
     if (!response.ok) throw new ClientError(response.status, await problemText(response));

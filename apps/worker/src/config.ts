@@ -1,10 +1,11 @@
 import { logLevels } from '@millrace/process';
 import { poolPattern } from '@millrace/protocol';
+import { redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
 /** Settings of the worker process. */
 export const WorkerConfig = Type.Object({
-  redisUrl: Type.String({ env: 'REDIS_URL', secret: true, default: 'redis://127.0.0.1:6379', pattern: '^(rediss?|unix)://', description: 'Redis to take work from' }),
+  ...redisSettings,
   models: Type.String({ default: 'deploy/models', description: 'Model repository: <name>/<version>/model.onnx' }),
   modelScanSeconds: Type.Number({ default: 2, minimum: 0.1, description: 'Seconds between looks for new model versions' }),
   pool: Type.String({ default: 'default', pattern: poolPattern, description: 'Pool whose models this worker runs' }),

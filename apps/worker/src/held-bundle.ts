@@ -139,6 +139,7 @@ export class HeldBundle {
         timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs: toMicroseconds(inferenceMs), batchRows },
       }),
       ...(echo && { echo }),
+      // Last, with outputs and labels at its end: listing cuts them off (libs/queue/src/summaries.lua).
       ...result,
     };
     if (!replyTo) return { index, record };

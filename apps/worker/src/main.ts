@@ -4,14 +4,14 @@ import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { lanes } from '@millrace/protocol';
-import { Cancellations, connect, Consumer, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
+import { Cancellations, connect, Consumer, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Predictor } from './predict.ts';
 
 const config = startingConfig('A Millrace worker', WorkerConfig, process);
-const { pool, redisUrl, inferenceThreads: threads } = config;
+const { pool, inferenceThreads: threads } = config;
 const log = createLogger('worker', config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
@@ -40,10 +40,11 @@ const repository = new ModelRepository(config.models, {
   },
 });
 await repository.scan();
-const redis = connect(redisUrl, 'worker', onError);
-const subscriber = connect(redisUrl, 'worker', onError);
+const redis = connect(config, 'worker', onError);
+const subscriber = connect(config, 'subscriber', onError);
 life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
+for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
 await cancellations.start();
 const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
@@ -74,7 +75,7 @@ life.own('consumers', async () => {
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);
-log.info({ redis: printableUrl(redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
+log.info({ redis: printableUrl(config.redisUrl), models: config.models, pool, threads, metricsPort: health.port }, 'worker is ready');
 
 /** Loads this pool's versions before they are asked for; one that cannot be loaded fails its predictions, not the worker. */
 async function preload(versions: readonly ModelVersion[]): Promise<void> {

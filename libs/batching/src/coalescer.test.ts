@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { Coalescer } from './coalescer.ts';
 
 /** Sends that end when the test says so. */
-function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number } = {}) {
+function rig(options: { predictions?: number; bytes?: number; maxWaiting?: number; maxWaitingBytes?: number } = {}) {
   const refused = new MillraceError('idempotency-mismatch', 'not this one');
   const sends: { key: string; items: readonly number[]; end: (error?: Error) => void }[] = [];
   let arrived = () => {};
@@ -11,6 +11,7 @@ function rig(options: { predictions?: number; bytes?: number; maxWaiting?: numbe
     limits: { predictions: options.predictions ?? 4, bytes: options.bytes ?? 1000, rows: 100 },
     sendsInFlight: 2,
     maxWaiting: options.maxWaiting ?? 100,
+    maxWaitingBytes: options.maxWaitingBytes ?? 1000,
     send: (key, items) => new Promise((resolve, reject) => {
       const id = `b${sends.length}`;
       sends.push({ key, items, end: (error) => (error ? reject(error) : resolve(items.map((item, index) => (item < 0 ? refused : `${id}-${index}`)))) });
@@ -21,7 +22,7 @@ function rig(options: { predictions?: number; bytes?: number; maxWaiting?: numbe
     arrived = () => { if (sends.length >= count) resolve(); };
     arrived();
   });
-  const submit = (item: number, key = 'k', bytes = 1) => new Promise<string>((placed, failed) => { coalescer.submit(key, item, { bytes, rows: 1 }, { placed, failed }); });
+  const submit = (item: number, key = 'k', bytes = 1, besideBytes = 0) => new Promise<string>((placed, failed) => { coalescer.submit(key, item, { bytes, besideBytes, rows: 1 }, { placed, failed }); });
   return { coalescer, sends, submit, untilSends };
 }
 
@@ -78,4 +79,22 @@ test('past its bound it refuses', async () => {
   await expect(submit(3)).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
   await untilSends(1);
   for (const { end } of sends) end();
+});
+
+test('what is held is bounded in bytes too, until it is safe, whether it travels inside its bundle or beside it', async () => {
+  const { coalescer, sends, submit, untilSends } = rig({ maxWaitingBytes: 100 });
+  const first = submit(1, 'k', 30, 60);
+  await untilSends(1);
+  expect(coalescer.waiting).toBe(0);
+  await expect(submit(2, 'k', 11)).rejects.toMatchObject({ code: 'overloaded' });
+  const second = submit(3, 'k', 10);
+  sends[0]?.end();
+  await first;
+  await untilSends(2);
+  sends[1]?.end();
+  await second;
+  const large = submit(4, 'k', 0, 500);
+  await untilSends(3);
+  sends[2]?.end();
+  expect(await large).toBe('b2-0');
 });

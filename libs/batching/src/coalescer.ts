@@ -7,6 +7,11 @@ export interface Weight {
   readonly rows: number;
 }
 
+/** What an item weighs while it is here: some of it may travel beside its bundle. */
+export interface HeldWeight extends Weight {
+  readonly besideBytes?: number;
+}
+
 export interface BundleLimits extends Weight {
   readonly predictions: number;
 }
@@ -19,6 +24,8 @@ export interface CoalescerOptions<Key, Item, Place> {
   readonly sendsInFlight: number;
   /** Predictions that may wait here, all keys together; past it they are refused as `overloaded`. */
   readonly maxWaiting: number;
+  /** Bytes that may be held here, those under way included; past it likewise. */
+  readonly maxWaitingBytes: number;
 }
 
 /** What comes of an item: exactly one of the two is called. */
@@ -28,7 +35,7 @@ export interface Sending<Place> {
   readonly failed: (error: unknown) => void;
 }
 
-interface Entry<Item, Place> extends Weight {
+interface Entry<Item, Place> extends HeldWeight {
   readonly item: Item;
   readonly sending: Sending<Place>;
 }
@@ -44,6 +51,7 @@ export class Coalescer<Key, Item, Place> {
   readonly #options: CoalescerOptions<Key, Item, Place>;
   readonly #keys = new Map<Key, KeyState<Item, Place>>();
   #waiting = 0;
+  #heldBytes = 0;
 
   constructor(options: CoalescerOptions<Key, Item, Place>) {
     this.#options = options;
@@ -54,15 +62,17 @@ export class Coalescer<Key, Item, Place> {
   }
 
   /** Puts the item into the next bundle of its key. Fails it with `overloaded`, or with the send's error. */
-  submit(key: Key, item: Item, { bytes, rows }: Weight, sending: Sending<Place>): void {
-    if (this.#waiting >= this.#options.maxWaiting) {
-      const detail = `${this.#waiting} predictions already wait to be queued; the queue takes them more slowly than they come`;
+  submit(key: Key, item: Item, weight: HeldWeight, sending: Sending<Place>): void {
+    const { maxWaiting, maxWaitingBytes } = this.#options;
+    if (this.#waiting >= maxWaiting || (this.#heldBytes > 0 && this.#heldBytes + heldBytes(weight) > maxWaitingBytes)) {
+      const detail = `${this.#waiting} predictions, ${this.#heldBytes} bytes of inputs, already wait to be queued; the queue takes them more slowly than they come`;
       sending.failed(new MillraceError('overloaded', detail, { retryAfterSeconds: 1 }));
       return;
     }
     const state = this.#stateOf(key);
     this.#waiting++;
-    state.waiting.push({ item, bytes, rows, sending });
+    this.#heldBytes += heldBytes(weight);
+    state.waiting.push({ item, ...weight, sending });
     this.#schedule(key, state);
   }
 
@@ -92,19 +102,27 @@ export class Coalescer<Key, Item, Place> {
     if (state.waiting.length === 0 && state.inFlight === 0) this.#keys.delete(key);
   }
 
+  /** Settles what becomes of them: they are held here no longer. */
+  #release(entries: readonly Entry<Item, Place>[], tell: (sending: Sending<Place>, index: number) => void): void {
+    for (const [index, entry] of entries.entries()) {
+      this.#heldBytes -= heldBytes(entry);
+      tell(entry.sending, index);
+    }
+  }
+
   async #send(key: Key, state: KeyState<Item, Place>, entries: readonly Entry<Item, Place>[]): Promise<void> {
     try {
       const places = await this.#options.send(key, entries.map(({ item }) => item));
-      for (const [index, { sending }] of entries.entries()) {
+      this.#release(entries, (sending, index) => {
         const place = places[index] as Place | MillraceError;
         if (place instanceof MillraceError) sending.failed(place);
         else sending.placed(place);
-      }
+      });
     } catch (error) {
       // What waits behind it would wait for the same failure, one after another.
       const behind = state.waiting.splice(0);
       this.#waiting -= behind.length;
-      for (const { sending } of [...entries, ...behind]) sending.failed(error);
+      this.#release([...entries, ...behind], (sending) => sending.failed(error));
     } finally {
       state.inFlight--;
       this.#pump(key, state);
@@ -125,4 +143,8 @@ export class Coalescer<Key, Item, Place> {
     }
     return count;
   }
+}
+
+function heldBytes({ bytes, besideBytes = 0 }: HeldWeight): number {
+  return bytes + besideBytes;
 }

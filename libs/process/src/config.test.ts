@@ -7,6 +7,7 @@ const schema = Type.Object({
   scanSeconds: Type.Number({ default: 2, minimum: 0.1 }),
   level: Type.Enum(['info', 'warn'], { default: 'info' }),
   redisUrl: Type.String({ env: 'REDIS_URL', secret: true, default: 'redis://localhost', pattern: '^redis://' }),
+  caFile: Type.Optional(Type.String()),
 });
 
 test('reads variables by their names, converts them, and fills in defaults', () => {

@@ -1,5 +1,5 @@
 // Settings of a process: one schema per app with name, type, unit, default and meaning, read from the environment.
-import type { Static, TObject, TSchema } from 'typebox';
+import Type, { type Static, type TObject, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 
 /** Every fault of the environment at once; the message is for the person who started the process. */
@@ -19,7 +19,7 @@ export function readConfig<Schema extends TObject>(schema: Schema, env: Readonly
   }
   const config = Value.Default(schema, Value.Convert(schema, given)) as Record<string, unknown>;
   const faults = Object.entries(schema.properties).flatMap(([key, setting]) => {
-    if (config[key] === undefined) return 'optional' in setting ? [] : [`${variableOf(key, setting)}: expected ${expectationOf(setting)}, got nothing`];
+    if (config[key] === undefined) return Type.IsOptional(setting) ? [] : [`${variableOf(key, setting)}: expected ${expectationOf(setting)}, got nothing`];
     if (Value.Check(setting, config[key])) return [];
     const got = 'secret' in setting ? 'something else' : JSON.stringify(given[key]);
     return [`${variableOf(key, setting)}: expected ${expectationOf(setting)}, got ${got}`];

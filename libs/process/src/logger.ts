@@ -1,5 +1,6 @@
 // Structured logs: constant messages, data in fields.
 import { type Logger, pino } from 'pino';
+import { loggedError } from './logged-error.ts';
 
 export type { Logger } from 'pino';
 
@@ -13,13 +14,12 @@ export function createLogger(service: string, level: (typeof logLevels)[number])
     timestamp: () => `,"ts":"${new Date().toISOString()}"`,
     formatters: { level: (label) => ({ level: label }) },
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+    serializers: { err: (error: unknown) => loggedError(error) },
   });
 }
 
-/** A URL fit for logs: without its user and password. */
+/** A URL fit for logs: without its user, password and parameters. Also one that names several hosts, which `URL` cannot read. */
 export function printableUrl(text: string): string {
-  const url = new URL(text);
-  url.username = '';
-  url.password = '';
-  return url.href;
+  const [scheme = '', rest = ''] = text.split('?')[0]?.split('://') ?? [];
+  return `${scheme}://${rest.slice(rest.lastIndexOf('@') + 1)}`;
 }

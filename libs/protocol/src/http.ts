@@ -11,6 +11,8 @@ export const httpLimits = {
   batch: 1000,
   /** The longest `Prefer: wait=` and `?wait=`, seconds. */
   waitSeconds: 60,
+  /** Predictions in one page of a list, where none or too many are asked for. */
+  pageSize: { default: 50, most: 1000 },
   metadataMembers: 32,
   metadataLength: 1024,
 } as const;
@@ -111,6 +113,16 @@ export interface PredictionMetrics {
   readonly total_ms: number;
   readonly batch_rows: number;
 }
+
+/** A prediction without what may be large. */
+export const PredictionSummary = Type.Omit(Prediction, ['outputs', 'labels'], { description: 'A prediction without `outputs` and `labels`: `urls.get` leads to them' });
+export type PredictionSummary = Static<typeof PredictionSummary>;
+
+export const PredictionPage = Type.Object({
+  predictions: Type.Array(PredictionSummary, { description: 'Newest first' }),
+  next_page_token: Type.String({ description: 'For `page_token`; empty on the last page. A page may be short, even empty, and not be the last' }),
+});
+export type PredictionPage = Static<typeof PredictionPage>;
 
 export const PredictionBatch = Type.Object({
   accepted: Type.Integer(),

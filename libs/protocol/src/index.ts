@@ -1,3 +1,4 @@
+export * from './api-key.ts';
 export * from './bundle.ts';
 export * from './elements.ts';
 export * from './errors.ts';

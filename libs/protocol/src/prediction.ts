@@ -40,6 +40,11 @@ export function newBundleId(pool: string): string {
   return `${pool}-${uuidv7({ random: freshRandom() }).replaceAll('-', '')}`;
 }
 
+/** Before every id of a bundle that was formed at this time or later (milliseconds since the epoch). */
+export function earliestBundleId(pool: string, time: number): string {
+  return `${pool}-${Math.max(0, time).toString(16).padStart(12, '0')}`;
+}
+
 const randomPool = new Uint8Array(4096);
 let randomUsed = randomPool.length;
 

@@ -1,7 +1,7 @@
 // A prediction as the API shows it, made from what Redis knows of it.
 import type { Echo, OutputFormat } from './bundle.ts';
 import { MillraceError, problemOf } from './errors.ts';
-import type { Prediction } from './http.ts';
+import type { Prediction, PredictionSummary } from './http.ts';
 import { toPlain } from './plain.ts';
 import type { ResultRecord } from './result.ts';
 import { fromWireAll, type Tensor, type Tensors } from './tensor.ts';
@@ -44,6 +44,12 @@ export function presentPrediction(id: string, known: ResultRecord | Pending, { f
     metadata: metadata ?? {},
     urls: { get: `/api/v1/predictions/${id}`, cancel: `/api/v1/predictions/${id}/cancel` },
   };
+}
+
+/** The prediction's entry in a list. */
+export function presentSummary(id: string, known: Omit<ResultRecord, 'outputs' | 'labels'> | Pending): PredictionSummary {
+  const { outputs: _outputs, labels: _labels, ...summary } = presentPrediction(id, known);
+  return summary;
 }
 
 function presentOutputs(outputs: Tensors, format: OutputFormat, wanted: readonly string[] | undefined): Record<string, unknown> {

@@ -1,34 +1,123 @@
-// Redis connections by role. Reconnecting never gives up and never waits long: BullMQ's own back-off reaches 20 s.
+// Redis connections by role, to one server, a cluster, or a master behind sentinels. Reconnecting never gives up and never
+// waits long: BullMQ's own back-off reaches 20 s.
 import type { Writable } from 'node:stream';
 import { MillraceError } from '@millrace/protocol';
-import { Redis } from 'ioredis';
+import { Cluster, Redis, type RedisOptions, ReplyError } from 'ioredis';
+import { tlsOf, type RedisSettings } from './redis-settings.ts';
+import { parseRedisUrl, type RedisPlace, type Server } from './redis-url.ts';
 
 export type { Redis } from 'ioredis';
 
-/** `producer` fails fast so that callers get a 503; `worker` waits for Redis to return; `blocking` is one that reads with BLOCK. */
-export type Role = 'producer' | 'worker' | 'blocking';
+/** `producer` fails fast so that callers get a 503; the others wait for Redis to return. `blocking` is one that reads with BLOCK. */
+export type Role = 'producer' | 'worker' | 'blocking' | 'subscriber';
+
+type Options = Omit<RedisOptions, 'replyMapping'>;
+type Place<Kind extends RedisPlace['kind']> = RedisPlace & { readonly kind: Kind };
 
 const longestReconnectMs = 1000;
 const producerTimeoutMs = 5_000;
 /**
- * A connection that owes an answer for this long is dead, though nobody has closed it, and is made anew. BullMQ's reads
- * block for up to 10 s.
+ * A server that is this late with its answers counts as gone, so that a new connection may find another master. Longer
+ * than a producer's command may take, and than BullMQ and the reply reader wait in one read: 10 s and 5 s.
+ * Not ioredis' `failoverDetector`: where it fires while a connection is being made, ioredis 6.0.0 ends that for good.
  */
-const silenceMs = { producer: producerTimeoutMs, worker: 11_000, blocking: 11_000 } as const;
+const silenceMs = { producer: 6000, others: 12_000 };
+const reconnectMs = (attempt: number) => Math.min(50 * attempt, longestReconnectMs);
 
-/** Opens a connection; it keeps reconnecting until `disconnect`. `onError` hears of every failure to connect. */
-export function connect(url: string, role: Role, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, {
+/** How often a command looks for its node in a cluster before a producer gives it up, and how long apart. */
+const producerRedirections = 8;
+const redirectMs = { producer: 200, others: 500 };
+/** A cluster whose nodes have changed places is seen by then, also where no command meets a moved slot. */
+const clusterRefreshMs = 5000;
+const sentinelTimeoutMs = 1000;
+
+/**
+ * Opens a connection; it keeps reconnecting until `disconnect`. `onError` hears of every failure to connect, and of every
+ * command that this user may not give. Throws where the settings cannot be used.
+ */
+export function connect(settings: RedisSettings, role: Role, onError: (error: Error) => void): Redis {
+  const place = parseRedisUrl(settings.redisUrl);
+  if (!place.tls && settings.redisTlsCaFile !== undefined) throw new Error('There is a certificate authority for Redis, but REDIS_URL asks for no TLS: it would begin with rediss');
+  const options: Options = {
+    ...place.login,
+    ...(place.tls && { tls: tlsOf(settings) }),
     connectionName: `millrace-${role}`,
-    retryStrategy: (attempt) => Math.min(50 * attempt, longestReconnectMs),
-    socketTimeout: silenceMs[role],
-    ...(role === 'producer'
-      ? { enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: producerTimeoutMs }
-      : { maxRetriesPerRequest: null }),
-  });
+    // Redis before 7.2 cannot grant CLIENT SETINFO to a user.
+    disableClientInfo: true,
+    maxRetriesPerRequest: role === 'producer' ? 1 : null,
+    ...(role === 'producer' && { commandTimeout: producerTimeoutMs }),
+    socketTimeout: role === 'producer' ? silenceMs.producer : silenceMs.others,
+    reconnectOnError: (error) => onReplyError(error, onError),
+  };
+  const redis = place.kind === 'cluster' ? connectToCluster(place, role, options) : connectToServer(place, role, options);
   redis.on('error', onError);
+  redis.on('node error', onError);
+  return redis;
+}
+
+function connectToServer(place: Exclude<RedisPlace, Place<'cluster'>>, role: Role, options: Options): Redis {
+  const redis = new Redis({ ...options, ...addressOf(place, options), db: place.db, enableOfflineQueue: role !== 'producer', retryStrategy: reconnectMs });
   redis.on('connect', () => writeOnceATurn(redis.stream));
   return redis;
+}
+
+function addressOf(place: Exclude<RedisPlace, Place<'cluster'>>, { tls }: Options): Options {
+  switch (place.kind) {
+    case 'server':
+      return place.server;
+    case 'socket':
+      return { path: place.path };
+    case 'sentinel':
+      return {
+        sentinels: [...place.servers], name: place.master, sentinelRetryStrategy: reconnectMs, sentinelCommandTimeout: sentinelTimeoutMs,
+        ...(place.sentinelLogin.username !== undefined && { sentinelUsername: place.sentinelLogin.username }),
+        ...(place.sentinelLogin.password !== undefined && { sentinelPassword: place.sentinelLogin.password }),
+        ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
+      };
+  }
+}
+
+/** A cluster takes the commands and sends the events of a Redis, so it passes for one. */
+function connectToCluster({ servers }: Place<'cluster'>, role: Role, options: Options): Redis {
+  if (role === 'subscriber') return connectToAnyOf(servers, options);
+  const retryMs = role === 'producer' ? redirectMs.producer : redirectMs.others;
+  const cluster = new Cluster([...servers], {
+    redisOptions: options,
+    enableOfflineQueue: role !== 'producer',
+    maxRedirections: role === 'producer' ? producerRedirections : Infinity,
+    clusterRetryStrategy: reconnectMs,
+    retryDelayOnFailover: retryMs, retryDelayOnClusterDown: retryMs,
+    slotsRefreshInterval: clusterRefreshMs,
+    // Names stay names, so that certificates can be checked against them.
+    dnsLookup: (host, callback) => callback(null, host),
+  });
+  cluster.on('+node', (node: Redis) => { node.on('connect', () => writeOnceATurn(node.stream)); });
+  return cluster as unknown as Redis;
+}
+
+/**
+ * Every node of a cluster hears what is published at any of them, so a subscriber takes one after the other until one
+ * answers. A Cluster would change its subscriber without telling that messages may have been missed.
+ */
+function connectToAnyOf(servers: readonly Server[], options: Options): Redis {
+  const redis: Redis = new Redis({
+    ...options, ...servers[0],
+    retryStrategy: (attempt) => {
+      Object.assign(redis.options, servers[attempt % servers.length]);
+      return reconnectMs(attempt);
+    },
+  });
+  return redis;
+}
+
+/** The answer to a command, and to a script with such a command. */
+const denied = /NOPERM|user executing the script can't/;
+
+/** Called by ioredis for every error reply: 2 means to reconnect and send the command again. */
+function onReplyError(error: Error, onError: (error: Error) => void): false | 2 {
+  if (denied.test(error.message)) onError(new Error(`Redis does not let this user do what is needed (deploy/redis/users.acl): ${error.message}`));
+  // After a failover that closed no connections, this one leads to a replica.
+  return error.message.startsWith('READONLY') && 2;
 }
 
 /**
@@ -51,24 +140,21 @@ function writeOnceATurn(stream: Writable): void {
   }) as Writable['write'];
 }
 
-/** Waits until the connection answers; rejects with `queue-unavailable` after `timeoutMs`. */
-export async function untilReady(redis: Redis, timeoutMs: number): Promise<void> {
-  if (redis.status === 'ready') return;
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => {
-      redis.off('ready', onReady);
-      reject(new MillraceError('queue-unavailable', `Redis did not answer within ${timeoutMs} ms`));
-    }, timeoutMs);
-    const onReady = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    redis.once('ready', onReady);
-  });
-}
-
-/** Turns what ioredis and BullMQ reject with, while Redis is away, into the catalogue's `queue-unavailable`. */
+/** Turns what ioredis and BullMQ reject with into the catalogue's `queue-unavailable`, or `queue-memory` where Redis is full. */
 export function asQueueUnavailable(error: unknown, detail = 'Redis cannot be reached'): MillraceError {
   if (error instanceof MillraceError) return error;
-  return new MillraceError('queue-unavailable', detail, { cause: error, retryAfterSeconds: 2 });
+  // A script's error has the code somewhere inside.
+  const code = error instanceof ReplyError ? /\b(OOM|MISCONF|LOADING)\b/.exec((error as Error).message)?.[1] : undefined;
+  if (code === 'OOM') return new MillraceError('queue-memory', 'Redis is at its memory limit and takes nothing more', { cause: error, retryAfterSeconds: 30 });
+  return new MillraceError('queue-unavailable', refusals[code ?? ''] ?? detail, { cause: error, retryAfterSeconds: 2 });
+}
+
+const refusals: Readonly<Record<string, string>> = {
+  MISCONF: 'Redis cannot write to its disk, and takes nothing until it can',
+  LOADING: 'Redis is loading its data',
+};
+
+/** For a promise's `catch`, likewise. */
+export function rethrowUnavailable(error: unknown): never {
+  throw asQueueUnavailable(error);
 }

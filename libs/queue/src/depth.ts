@@ -1,4 +1,5 @@
-// How much work a pool holds, in rows.
+// How much work a pool holds, in rows: by lane and by tenant; and how much it has ever done.
+import { readFileSync } from 'node:fs';
 import { type Lane, lanes } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
@@ -6,29 +7,36 @@ import { keysOf } from './names.ts';
 export interface Depth {
   /** Rows accepted and not settled: waiting and running. */
   readonly rows: number;
+  /** The same, of each tenant that has any. */
+  readonly tenants: ReadonlyMap<string, number>;
   /** Age of the oldest waiting bundle; 0 where none waits. */
   readonly oldestSeconds: number;
 }
 
-/**
- * Reads a pool's depth by lane. The counter is adjusted beside the queue and not by it, so an API node that dies
- * between the two leaves it wrong; an empty lane sets it right again.
- */
-export async function readDepth(redis: Redis, pool: string): Promise<Record<Lane, Depth>> {
-  const depths = await Promise.all(lanes.map(async (lane) => [lane, await readLane(redis, pool, lane)] as const));
-  return Object.fromEntries(depths) as Record<Lane, Depth>;
+export interface PoolDepth {
+  readonly lanes: Readonly<Record<Lane, Depth>>;
+  /** Rows ever settled, of all lanes. */
+  readonly settled: number;
 }
 
-/** KEYS: depth hash, then the lane's lists and sets. Returns the rows; forgets them where no bundle is left. */
-const depthOrReset = `
-local held = redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3]) + redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5])
-if held == 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
-return { tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0), redis.call('LINDEX', KEYS[2], -1) }`;
+const script = readFileSync(new URL('depth.lua', import.meta.url), 'utf8');
+const lists = ['wait', 'active', 'delayed', 'prioritized'] as const;
 
-async function readLane(redis: Redis, pool: string, lane: Lane): Promise<Depth> {
+/** Reads a pool's depth, in one round trip. */
+export async function readDepth(redis: Redis, pool: string): Promise<PoolDepth> {
   const keys = keysOf(pool);
-  const lists = (['wait', 'active', 'delayed', 'prioritized'] as const).map((list) => keys.list(lane, list));
-  const [rows, oldest] = await redis.eval(depthOrReset, 1 + lists.length, keys.depth, ...lists, lane) as [number, string | null];
-  const addedAt = oldest && Number(await redis.hget(keys.job(lane, oldest), 'timestamp'));
-  return { rows: Math.max(0, rows), oldestSeconds: addedAt ? Math.max(0, Date.now() - addedAt) / 1000 : 0 };
+  const laneKeys = lanes.flatMap((lane) => lists.map((list) => keys.list(lane, list)));
+  const [flat, oldest] = await redis.eval(
+    script, 1 + laneKeys.length, keys.depth, ...laneKeys, ...lanes.flatMap((lane) => [lane, keys.job(lane, '')]),
+  ) as [string[], number[]];
+
+  const rows = new Map<string, number>();
+  for (let at = 0; at < flat.length; at += 2) rows.set(flat[at] as string, Math.max(0, Number(flat[at + 1])));
+  const ages = oldest.map((addedAt) => (addedAt === 0 ? 0 : Math.max(0, Date.now() - addedAt) / 1000));
+  const depths = lanes.map((lane, place): [Lane, Depth] => [lane, { rows: rows.get(lane) ?? 0, tenants: tenantsOf(lane, rows), oldestSeconds: ages[place] ?? 0 }]);
+  return { lanes: Object.fromEntries(depths) as Record<Lane, Depth>, settled: rows.get('settled') ?? 0 };
+}
+
+function tenantsOf(lane: Lane, rows: ReadonlyMap<string, number>): Map<string, number> {
+  return new Map([...rows].filter(([field]) => field.startsWith(`${lane}/`)).map(([field, count]) => [field.slice(lane.length + 1), count]));
 }

@@ -25,23 +25,45 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
   if (retried !== null) return owner === tenant ? pendingAgain(redis, address, JSON.parse(retried) as Retried) : undefined;
   for (const [place, lane] of lanes.entries()) {
     const data = replies[2 * place] as string | null;
-    if (data !== null) return pendingIn(JSON.parse(data) as Bundle, lane, address.index, tenant, replies[2 * place + 1] === 1);
+    if (data === null) continue;
+    const bundle = JSON.parse(data) as Bundle;
+    const pending = pendingIn(bundle, address.index, tenant, replies[2 * place + 1] === 1);
+    return pending && { kind: 'pending', pending, rows: bundle.predictions[address.index]?.rows ?? 0, lane, replyTo: bundle.replyTo };
   }
   return undefined;
 }
 
-function pendingIn(bundle: Bundle, lane: Lane, index: number, tenant: string, claimed: boolean): Found | undefined {
+export interface Wanted {
+  readonly id: string;
+  readonly address: Address;
+  readonly tenant: string;
+}
+
+/** The results of those that have one, in one round trip; predictions of one bundle cost little more than one. */
+export async function lookupSettled(redis: Redis, wanted: readonly Wanted[]): Promise<(readonly [id: string, record: ResultRecord])[]> {
+  const found = await Promise.all([...Map.groupBy(wanted, ({ address }) => address.bundleId)].map(async ([bundleId, ofBundle]) => {
+    const { pool } = (ofBundle[0] as Wanted).address;
+    const [owner, ...records] = await redis.hmget(keysOf(pool).results(bundleId), 'tenant', ...ofBundle.map(({ address }) => String(address.index)));
+    return ofBundle.flatMap(({ id, tenant }, place) => {
+      const record = records[place];
+      return typeof record === 'string' && owner === tenant ? [[id, JSON.parse(record) as ResultRecord] as const] : [];
+    });
+  }));
+  return found.flat();
+}
+
+/** The state of a prediction that its bundle carries; undefined where it carries none there, or another tenant's. */
+export function pendingIn(bundle: Bundle, index: number, tenant: string, claimed: boolean): Pending | undefined {
   const prediction = bundle.predictions[index];
   if (!prediction || bundle.tenant !== tenant) return undefined;
-  const { acceptedAt, echo, rows } = prediction;
-  const pending: Pending = {
+  const { acceptedAt, echo } = prediction;
+  return {
     state: claimed ? 'running' : 'queued',
     model: bundle.model.name,
     version: bundle.model.version,
     acceptedAt,
     ...(echo && { echo }),
   };
-  return { kind: 'pending', pending, rows, lane, replyTo: bundle.replyTo };
 }
 
 async function pendingAgain(redis: Redis, { pool }: Address, { jobId, lane, rows, replyTo, pending }: Retried): Promise<Found> {

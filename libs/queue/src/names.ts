@@ -13,8 +13,10 @@ export interface PoolKeys {
   payload(bundleId: string, index: number): string;
   /** Stream of wake-ups for one API node. */
   replies(node: string): string;
-  /** Hash of rows that are accepted and not settled, by lane. */
+  /** Hash of rows that are accepted and not settled, by `<lane>` and by `<lane>/<tenant>`; and of rows ever `settled`. */
   readonly depth: string;
+  /** Sorted set of a tenant's bundle ids, for listing: all scores are 0, so that it is in the order of the ids. */
+  index(tenant: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;
   /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
@@ -40,9 +42,18 @@ export function keysOf(pool: string): PoolKeys {
     payload: (bundleId, index) => `${prefix}:payload:${bundleId}-${index}`,
     replies: (node) => `${prefix}:replies:${node}`,
     depth: `${prefix}:depth`,
+    index: (tenant) => `${prefix}:index:${tenant}`,
     canceled: `${prefix}:canceled`,
     job: (lane, bundleId) => `${prefix}:${lane}:${bundleId}`,
     lock: (lane, bundleId) => `${prefix}:${lane}:${bundleId}:lock`,
     list: (lane, list) => `${prefix}:${lane}:${list}`,
   };
+}
+
+/** Hash of all API keys, by id. They belong to no pool. */
+export const apiKeysKey = 'millrace:keys';
+
+/** Predictions that a key has made in its present minute. */
+export function keyRateKey(keyId: string): string {
+  return `millrace:rate:${keyId}`;
 }

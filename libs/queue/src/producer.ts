@@ -1,5 +1,7 @@
 // Adds bundles to the queue of their pool and lane.
-import { type Bundle, predictionsOf } from '@millrace/protocol';
+import { readFileSync } from 'node:fs';
+import { type Bundle, earliestBundleId, predictionsOf } from '@millrace/protocol';
+import { ReplyError } from 'ioredis';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 import { Payloads } from './payloads.ts';
@@ -11,15 +13,20 @@ export interface Payload {
   readonly bytes: Uint8Array;
 }
 
+interface Scripts {
+  millraceAdmit(keyCount: number, ...args: (string | number)[]): Promise<void>;
+}
+
 export class Producer {
-  readonly #redis: Redis;
-  readonly #payloadSeconds: number;
+  readonly #redis: Redis & Scripts;
+  readonly #retentionSeconds: number;
   readonly #queues: Queues;
 
-  /** `payloadSeconds`: how long binary inputs are kept; they must outlive every deadline and retry. */
-  constructor(redis: Redis, payloadSeconds: number) {
-    this.#redis = redis;
-    this.#payloadSeconds = payloadSeconds;
+  /** `retentionSeconds`: how long bundles can be listed. Binary inputs are kept twice as long: they must outlive every deadline and retry. */
+  constructor(redis: Redis, retentionSeconds: number) {
+    redis.defineCommand('millraceAdmit', { lua: readFileSync(new URL('admit.lua', import.meta.url), 'utf8') });
+    this.#redis = redis as Redis & Scripts;
+    this.#retentionSeconds = retentionSeconds;
     this.#queues = new Queues(redis);
   }
 
@@ -28,16 +35,14 @@ export class Producer {
    * still have arrived, but nobody was told that it had.
    */
   async add(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
-    const keys = keysOf(pool);
-    let rows = 0;
-    for (const prediction of predictionsOf(bundle).values()) rows += prediction.rows;
     try {
-      // One connection keeps the order: payloads and depth are there before a worker can see the bundle.
-      const before = [
-        ...payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, this.#payloadSeconds)),
-        this.#redis.hincrby(keys.depth, bundle.lane, rows),
-      ];
-      await Promise.all([...before, this.#queues.add(pool, bundle, { jobId: bundleId })]);
+      // One connection keeps the order: payloads, depth and index are there before a worker can see the bundle.
+      const written = payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, 2 * this.#retentionSeconds));
+      const booked = this.#book(pool, bundleId, bundle);
+      const added = this.#queues.add(pool, bundle, { jobId: bundleId });
+      // Where there is no answer the bundle may have arrived, and stays booked: an empty lane sets that right.
+      added.catch((error: unknown) => { if (error instanceof ReplyError) booked.then(() => this.#unbook(pool, bundleId, bundle)).catch(() => { /* likewise */ }); });
+      await Promise.all([...written, booked, added]);
     } catch (error) {
       throw asQueueUnavailable(error, 'Redis did not acknowledge the prediction, so it does not count as accepted');
     }
@@ -46,4 +51,24 @@ export class Producer {
   async close(): Promise<void> {
     await this.#queues.close();
   }
+
+  async #book(pool: string, bundleId: string, bundle: Bundle): Promise<void> {
+    const { lane, tenant } = bundle;
+    const keys = keysOf(pool);
+    const forgetBefore = earliestBundleId(pool, Date.now() - 1000 * this.#retentionSeconds);
+    await this.#redis.millraceAdmit(2, keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
+  }
+
+  async #unbook(pool: string, bundleId: string, bundle: Bundle): Promise<void> {
+    const { lane, tenant } = bundle;
+    const keys = keysOf(pool);
+    const rows = -rowsOf(bundle);
+    await this.#redis.pipeline().zrem(keys.index(tenant), bundleId).hincrby(keys.depth, lane, rows).hincrby(keys.depth, `${lane}/${tenant}`, rows).exec();
+  }
+}
+
+function rowsOf(bundle: Bundle): number {
+  let rows = 0;
+  for (const prediction of predictionsOf(bundle).values()) rows += prediction.rows;
+  return rows;
 }

@@ -16,6 +16,8 @@ export interface ReplyReaderOptions {
 }
 
 const blockMs = 5000;
+/** A node that fell behind takes what is there in parts: an entry may have a mebibyte. */
+const entriesPerRead = 100;
 /** A node that has not been heard of for this long is gone; its stream goes too. */
 const streamSeconds = 60;
 const upkeepMs = 1000;
@@ -61,7 +63,7 @@ export class ReplyReader {
   async #read(): Promise<void> {
     while (!this.#stopped) {
       try {
-        const streams = await this.#options.blocking.xread('BLOCK', blockMs, 'STREAMS', this.#stream, this.#lastId);
+        const streams = await this.#options.blocking.xread('COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#stream, this.#lastId);
         for (const [id, fields] of entriesOf(streams)) {
           this.#lastId = id;
           this.#deliver(fields);

@@ -25,7 +25,11 @@ if #new == 0 then return new end
 
 redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('HINCRBY', KEYS[2], ARGV[3], -rows)
+redis.call('HINCRBY', KEYS[2], 'settled', rows)
+for _, field in ipairs({ ARGV[3], ARGV[3] .. '/' .. ARGV[2] }) do
+  -- Below 0 the counter was set right in between: then it starts anew.
+  if redis.call('HINCRBY', KEYS[2], field, -rows) <= 0 then redis.call('HDEL', KEYS[2], field) end
+end
 
 -- NOMKSTREAM: the stream of an API node that is gone has expired, and is not made again.
 local function wake(stream)

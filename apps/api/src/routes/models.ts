@@ -5,11 +5,15 @@ import type { FastifyInstance } from 'fastify';
 
 /** What can be run, and what its inputs look like. */
 export function modelRoutes(app: FastifyInstance, { repository }: { repository: ModelRepository }): void {
+  const config = { scope: 'models:read' } as const;
+
   app.get('/models', {
+    config,
     schema: { tags: ['models'], summary: 'All models of the repository', response: { 200: ModelList } },
   }, () => ({ models: repository.models.map(presentModel) }));
 
   app.get<{ Params: { name: string } }>('/models/:name', {
+    config,
     schema: {
       tags: ['models'],
       summary: 'One model: its versions, signatures, labels and aliases',

@@ -4,21 +4,21 @@ import {
 } from '@millrace/protocol';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { CheckedPrediction, Checker } from '../check.ts';
 import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
-import type { CheckedPrediction, Intake, Submitted } from '../intake.ts';
+import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
 import type { Predictions } from '../predictions.ts';
 import { faultsOf } from '../problems.ts';
 
 export interface PredictionRoutes {
+  readonly checker: Checker;
   readonly intake: Intake;
   readonly predictions: Predictions;
   readonly metrics: ApiMetrics;
 }
 
 const json = 'application/json; charset=utf-8';
-/** Until there are keys, everything belongs to one tenant. */
-const tenant = 'default';
 
 const SubmitHeaders = Type.Object({
   'idempotency-key': Type.Optional(Type.String({ description: 'Repeated with the same body, the submission answers with the prediction that the first one made; with another body it is refused. Remembered as long as results are kept' })),
@@ -32,14 +32,15 @@ const Read = Type.Object({
 interface ReadQuery { wait?: string; format?: OutputFormat }
 
 /** Submitting, reading and canceling predictions. */
-export function predictionRoutes(app: FastifyInstance, { intake, predictions, metrics }: PredictionRoutes): void {
+export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, metrics }: PredictionRoutes): void {
   const tags = ['predictions'];
-  const stateNow = ({ id, checked, replayed }: Submitted, waitMs: number) => {
+  const stateNow = ({ id, checked, replayed }: Submitted, { tenant, waitMs }: SubmitOptions) => {
     if (replayed) return predictions.now(id, tenant, queued(checked), waitMs);
     return waitMs === 0 ? queued(checked) : predictions.now(id, tenant, queued(checked));
   };
 
   app.post<{ Body: Partial<PredictionRequest> | null | undefined }>('/predictions', {
+    config: { scope: 'predict:write', predictions: () => 1 },
     attachValidation: true,
     schema: {
       tags,
@@ -47,24 +48,26 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       description: 'Answers 202 once the prediction is safe, or 200 with its result where `Prefer: wait` was given and it came in time.',
       headers: SubmitHeaders,
       body: PredictionRequest,
-      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'idempotency-mismatch', 'overloaded') },
+      response: { 200: Prediction, 202: Prediction, ...problemResponses('malformed-request', 'unknown-model', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction', 'idempotency-mismatch', 'overloaded', 'tenant-queue-full') },
     },
   }, async (request, reply) => {
+    const { tenant } = request.caller;
     const faults = new FaultList();
     for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
-    const checked = intake.check(objectOr(request.body), faults);
+    const checked = checker.check(objectOr(request.body), faults);
     const waitMs = preferredWaitMs(request, reply);
     const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body) });
     const { id, reply: settled, replayed } = submitted;
     void reply.header('location', urlOf(id));
     if (replayed) void reply.header('idempotency-replayed', 'true');
     if (settled !== undefined) return reply.type(json).send(settled);
-    const known = await stateNow(submitted, waitMs);
+    const known = await stateNow(submitted, { tenant, waitMs });
     if ('outcome' in known) return presentPrediction(id, known);
     return reply.code(202).header('retry-after', 1).send(presentPrediction(id, known));
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
+    config: { scope: 'predict:write', predictions: batchLength },
     attachValidation: true,
     schema: {
       tags,
@@ -75,15 +78,16 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       response: { 200: PredictionBatch, 202: PredictionBatch, ...problemResponses('malformed-request', 'payload-too-large', 'unsupported-media-type', 'invalid-prediction') },
     },
   }, async (request, reply) => {
+    const { tenant } = request.caller;
     const { items, faultsByItem } = splitBatch(request);
     const waitMs = preferredWaitMs(request, reply);
     const reservation = idempotencyOf(request.headers['idempotency-key'], request.body);
     const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
       try {
-        const checked = intake.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
+        const checked = checker.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
         const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index) });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
-        const known = await stateNow(submitted, waitMs);
+        const known = await stateNow(submitted, { tenant, waitMs });
         return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
@@ -92,10 +96,13 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       }
     }));
     const settled = results.every((result) => result instanceof MillraceError || (result.settled ?? result.reply !== undefined));
+    const retryAfter = Math.max(0, ...results.map((result) => (result instanceof MillraceError && result.retryAfterSeconds) || 0));
+    if (retryAfter > 0) void reply.header('retry-after', retryAfter);
     return reply.code(settled ? 200 : 202).type(json).send(batchText(results));
   });
 
   app.get<{ Params: { id: string }; Querystring: ReadQuery }>('/predictions/:id', {
+    config: { scope: 'predict:read' },
     schema: {
       tags,
       summary: 'Read a prediction, or wait for its result',
@@ -107,7 +114,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   }, async (request, reply) => {
     const { wait = '0', format } = request.query;
     const { id } = request.params;
-    const { known } = await predictions.find(id, tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
+    const { known } = await predictions.find(id, request.caller.tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
     const prediction = presentPrediction(id, known, { format });
     const etag = `"${prediction.status}-${prediction.attempts}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
@@ -117,6 +124,7 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
   });
 
   app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
+    config: { scope: 'predict:write' },
     schema: {
       tags,
       summary: 'Cancel a prediction',
@@ -124,7 +132,13 @@ export function predictionRoutes(app: FastifyInstance, { intake, predictions, me
       params: Id,
       response: { 200: Prediction, ...problemResponses('not-found', 'not-cancelable', 'result-expired', 'queue-unavailable') },
     },
-  }, async ({ params: { id } }) => presentPrediction(id, await predictions.cancel(id, tenant)));
+  }, async ({ params: { id }, caller }) => presentPrediction(id, await predictions.cancel(id, caller.tenant)));
+}
+
+/** How many predictions a batch asks for; one that is no batch asks for one. */
+function batchLength(body: unknown): number {
+  const { requests } = objectOr(body) as { requests?: unknown };
+  return Array.isArray(requests) ? requests.length : 1;
 }
 
 function splitBatch(request: FastifyRequest<{ Body: { requests?: unknown } }>): { items: readonly unknown[]; faultsByItem: FaultList[] } {

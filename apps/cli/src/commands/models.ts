@@ -3,8 +3,8 @@ import { printShape } from '@millrace/protocol';
 import type { Model } from '@millrace/protocol';
 import { Client } from '../client.ts';
 
-export async function models({ url, json }: { readonly url: string; readonly json?: boolean }): Promise<void> {
-  const found = await new Client(url).models();
+export async function models({ url, key, json }: { readonly url: string; readonly key?: string; readonly json?: boolean }): Promise<void> {
+  const found = await new Client(url, key).models();
   if (json) {
     process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
     return;

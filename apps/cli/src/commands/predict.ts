@@ -5,6 +5,7 @@ import { Client } from '../client.ts';
 
 export interface PredictOptions {
   readonly url: string;
+  readonly key?: string;
   readonly file?: string;
   readonly wait: number;
   readonly format?: OutputFormat;
@@ -12,9 +13,9 @@ export interface PredictOptions {
 }
 
 /** Prints the outputs (or the whole prediction with `json`); true where it succeeded. */
-export async function predict(model: string, inputs: string | undefined, { url, file, wait, format, json }: PredictOptions): Promise<boolean> {
+export async function predict(model: string, inputs: string | undefined, { url, key, file, wait, format, json }: PredictOptions): Promise<boolean> {
   const text = inputs ?? (file === undefined || file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8'));
-  const prediction = await new Client(url).predict({ model, inputs: JSON.parse(text), ...(format && { parameters: { format } }) }, wait);
+  const prediction = await new Client(url, key).predict({ model, inputs: JSON.parse(text), ...(format && { parameters: { format } }) }, wait);
   const { status, outputs, labels, error } = prediction;
   const shown = json ? prediction : { status, ...(labels && { labels }), ...(error ? { error } : { outputs }) };
   process.stdout.write(`${JSON.stringify(shown, null, json ? 2 : undefined)}\n`);

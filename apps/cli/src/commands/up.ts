@@ -1,29 +1,31 @@
 // `millrace up`: everything on one machine, until Ctrl-C.
 import type { Model } from '@millrace/protocol';
-import { Client } from '../client.ts';
+import { Client, ClientError } from '../client.ts';
 import { startSystem } from '../embedded/system.ts';
 import { prettyLog } from '../logs.ts';
 
 export interface UpOptions {
   readonly redisServer: string | undefined;
   readonly redisUrl: string | undefined;
+  readonly host: string;
   readonly port: number;
   readonly workers: number;
   readonly models: string;
   readonly data: string;
+  readonly key?: string;
 }
 
-export async function up({ data, ...options }: UpOptions): Promise<void> {
+export async function up({ data, key, ...options }: UpOptions): Promise<void> {
   const stopped = untilSignal();
   const system = await startSystem({ ...options, dataDir: data, onLog: prettyLog() });
-  const models = await new Client(system.url).models();
+  const models = await modelsOrRefusal(system.url, key);
   process.stdout.write(`
-Millrace is up: ${models.length} models, ${options.workers} ${options.workers === 1 ? 'worker' : 'workers'}.
+Millrace is up: ${models ? `${models.length} models, ` : ''}${options.workers} ${options.workers === 1 ? 'worker' : 'workers'}.
 
   API        ${system.url}/api/v1
   Reference  ${system.url}/docs
   Metrics    ${[system.url, ...system.workerUrls].map((url) => `${url}/metrics`).join('\n             ')}
-${example(system.url, models)}
+${models ? example(system.url, models, key !== undefined) : keyNeeded}
 Ctrl-C stops it.
 
 `);
@@ -31,8 +33,23 @@ Ctrl-C stops it.
   await system.stop();
 }
 
+const keyNeeded = `
+There are API keys, so requests need one: \`millrace keys create --tenant <name>\` makes it, and
+MILLRACE_API_KEY gives it to \`millrace predict\`, \`models\` and \`up\`.
+`;
+
+/** The models; undefined where there are keys, and ours does not open them. */
+async function modelsOrRefusal(url: string, key: string | undefined): Promise<Model[] | undefined> {
+  try {
+    return await new Client(url, key).models();
+  } catch (error) {
+    if (error instanceof ClientError && [401, 403].includes(error.status)) return undefined;
+    throw error;
+  }
+}
+
 /** A line that works when pasted: the model with the fewest numbers to type. */
-function example(url: string, models: readonly Model[]): string {
+function example(url: string, models: readonly Model[], withKey: boolean): string {
   const candidates = models.flatMap(({ name, versions }) => {
     const [version] = versions.filter(({ state }) => state === 'ready');
     return version ? [{ name, inputs: version.inputs, size: JSON.stringify(exampleInputs(version.inputs)).length }] : [];
@@ -43,7 +60,7 @@ function example(url: string, models: readonly Model[]): string {
   return `
 Try it:
 
-  curl -s ${url}/api/v1/predictions -H 'content-type: application/json' -H 'prefer: wait=10' -d '${body}'
+  curl -s ${url}/api/v1/predictions -H 'content-type: application/json' -H 'prefer: wait=10'${withKey ? ' -H "authorization: Bearer $MILLRACE_API_KEY"' : ''} -d '${body}'
 `;
 }
 

@@ -1,5 +1,5 @@
 // A private redis-server child: on a socket that only this user can open, gone with its owner.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -45,6 +45,7 @@ export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
     throw error;
   });
   const release = () => {
+    if (held) rmSync(urlFile(held.place), { force: true });
     held?.release();
     removeOwn();
   };
@@ -52,7 +53,11 @@ export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
     const socket = path.join(own, 'redis.sock');
     const child = await spawnRedis(options.binary, redisArgs(socket, held?.place, own, options.args), options.log);
     held?.handTo(child.pid);
-    if (await isServing(socket, child, options.signal)) return running(socket, child, release);
+    if (await isServing(socket, child, options.signal)) {
+      // For this user alone, like the socket itself.
+      if (held) writeFileSync(urlFile(held.place), `unix://${socket}`, { mode: 0o600 });
+      return running(socket, child, release);
+    }
 
     const ended = child.ended.aborted;
     await child.stop();
@@ -63,6 +68,16 @@ export async function startRedis(options: RedisOptions): Promise<RunningRedis> {
     release();
     throw error;
   }
+}
+
+/** The URL of the Redis that uses this data folder; undefined where there is none. One that was killed leaves its URL behind. */
+export function redisUrlIn(dataDir: string): string | undefined {
+  const file = urlFile(dataDir);
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
+}
+
+function urlFile(dataDir: string): string {
+  return path.join(dataDir, 'redis.url');
 }
 
 function running(socket: string, child: RedisChild, release: () => void): RunningRedis {

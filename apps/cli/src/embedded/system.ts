@@ -11,6 +11,8 @@ export interface SystemOptions {
   /** Where the private Redis keeps what it holds; without it, it forgets all when it stops. */
   readonly dataDir?: string | undefined;
   readonly models: string;
+  /** Where the API listens: 127.0.0.1 where it is not said. Others need an API key in the Redis. */
+  readonly host?: string | undefined;
   /** 0 picks a free port. */
   readonly port: number;
   readonly workers: number;
@@ -56,7 +58,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
   };
   try {
     const [api, ...workers] = await Promise.all([
-      start('api', 'api', { MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
+      start('api', 'api', { MILLRACE_HOST: options.host ?? '127.0.0.1', MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
       ...Array.from({ length: options.workers }, (_, index) => start(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0' })),
     ]);
     return {

@@ -1,0 +1,121 @@
+// Redis Cluster: every pool on its node, and nothing lost when a node goes and comes back.
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Prediction } from '@millrace/protocol';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { type RedisCluster, startCluster } from './redis-cluster.ts';
+import { bundledModels, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
+
+/** The slot of `{default}` is 5718, on the second of three nodes; that of `{far}` is 3845, on the first. */
+const nodeOf = { default: 1, far: 0 } as const;
+const heavy = Array.from({ length: 8 }, () => Array.from({ length: 64 }, (_, index) => index % 17));
+
+let cluster: RedisCluster;
+let system: TestSystem;
+let models: string;
+
+beforeAll(async () => {
+  cluster = await startCluster();
+  models = await mkdtemp(path.join(tmpdir(), 'millrace-models-'));
+  for (const name of ['iris', 'digits', 'digits-deep']) {
+    await cp(path.join(bundledModels, name), path.join(models, name), { recursive: true });
+    await cp(path.join(bundledModels, name, '1'), path.join(models, `far-${name}`, '1'), { recursive: true });
+    await writeFile(path.join(models, `far-${name}`, 'model.yaml'), 'pool: far\n');
+  }
+  system = await startTestSystem({ models, redisUrl: cluster.url });
+});
+afterAll(async () => {
+  await system.stop();
+  await cluster.stop();
+  await rm(models, { recursive: true, force: true });
+});
+
+const startFarWorker = () => startWorker(system, { MILLRACE_POOL: 'far' });
+
+async function enqueue(model: string, count: number): Promise<string[]> {
+  const { body } = await send(system, 'POST', '/api/v1/predictions:batch', { requests: Array.from({ length: count }, () => ({ model, inputs: heavy })) });
+  expect(body).toMatchObject({ accepted: count });
+  return body.results.map(({ prediction }: { prediction: Prediction }) => prediction.id);
+}
+
+/** How many ended how. Asks again where the answer is a 503: the cluster may not be whole again yet. */
+async function statusesOf(ids: readonly string[]): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const id of ids) {
+    const { status } = await until(async () => {
+      const answer = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
+      return answer.status === 200 && answer.body as Prediction;
+    }, id, 90);
+    counts[status] = (counts[status] ?? 0) + 1;
+  }
+  return counts;
+}
+
+test.each([['default', ''], ['far', 'far-']])('pool %s: waits, batches, large payloads and cancellations', async (pool, prefix) => {
+  const pid = (pool === 'far' ? (await startFarWorker()).child : system.workers[0])?.pid as number;
+  expect((await predict(system, `${prefix}iris`, [[5.1, 3.5, 1.4, 0.2]])).body).toMatchObject({ status: 'succeeded', outputs: { label: [0] } });
+
+  const ids = await enqueue(`${prefix}digits-deep`, 50);
+  expect(ids[0]).toMatch(new RegExp(`^${pool}-`));
+  expect(await statusesOf(ids)).toEqual({ succeeded: 50 });
+
+  const rows = Array.from({ length: 1000 }, (_, index) => Array.from({ length: 64 }, (_value, column) => (index + column) % 17));
+  expect((await predict(system, `${prefix}digits`, rows)).body).toMatchObject({ status: 'succeeded' });
+
+  process.kill(pid, 'SIGSTOP');
+  const [id] = await enqueue(`${prefix}digits-deep`, 1);
+  const waiting = send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
+  const canceled = await send(system, 'POST', `/api/v1/predictions/${id}/cancel`);
+  process.kill(pid, 'SIGCONT');
+  expect([canceled.status, canceled.body.status, (await waiting).body.status]).toEqual([200, 'canceled', 'canceled']);
+});
+
+test('a node that is killed takes its pool with it until it is back; what was accepted is done', async () => {
+  await startFarWorker();
+  const ids = await enqueue('digits-deep', 200);
+  await cluster.kill(nodeOf.default);
+  const killedAt = Date.now();
+  const refused = await send(system, 'POST', '/api/v1/predictions', { model: 'digits-deep', inputs: heavy });
+  expect([refused.status, refused.body.type]).toEqual([503, '/problems/queue-unavailable']);
+  expect(Date.now() - killedAt).toBeLessThan(10_000);
+  expect((await predict(system, 'far-iris', [[5.1, 3.5, 1.4, 0.2]])).body.status).toBe('succeeded');
+
+  await cluster.restart(nodeOf.default);
+  expect(await statusesOf(ids)).toEqual({ succeeded: 200 });
+  expect((await predict(system, 'iris', [[5.1, 3.5, 1.4, 0.2]])).body.status).toBe('succeeded');
+});
+
+test('when all nodes are killed and come back, API and workers find them', async () => {
+  const pids = [system.api.pid, system.workers[0]?.pid];
+  const ids = await enqueue('digits-deep', 100);
+  const places = [...cluster.pids.keys()];
+  await Promise.all(places.map((place) => cluster.kill(place)));
+  expect((await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: [[1, 2, 3, 4]] })).status).toBe(503);
+  await Promise.all(places.map((place) => cluster.restart(place)));
+  expect(await statusesOf(ids)).toEqual({ succeeded: 100 });
+  expect([system.api.pid, system.workers[0]?.pid]).toEqual(pids);
+});
+
+test('while every node hangs the API says so within its time, and goes on when they do', async () => {
+  for (const pid of cluster.pids) process.kill(pid, 'SIGSTOP');
+  onTestFinished(() => { for (const pid of cluster.pids) process.kill(pid, 'SIGCONT'); });
+  const stoppedAt = Date.now();
+  const answers = await Promise.all(['iris', 'far-iris'].map((model) => send(system, 'POST', '/api/v1/predictions', { model, inputs: [[1, 2, 3, 4]] })));
+  for (const { status, body } of answers) expect([status, body.type]).toEqual([503, '/problems/queue-unavailable']);
+  expect(Date.now() - stoppedAt).toBeLessThan(15_000);
+  for (const pid of cluster.pids) process.kill(pid, 'SIGCONT');
+  await until(async () => (await send(system, 'GET', '/readyz')).status === 200, 'the API is ready');
+  await until(async () => (await predict(system, 'iris', [[5.1, 3.5, 1.4, 0.2]])).body.status === 'succeeded', 'a prediction');
+});
+
+test('a replica takes the place of a killed master: what was replicated is done, and new work is taken', async () => {
+  const { child } = await startFarWorker();
+  child.kill('SIGSTOP');
+  const ids = await enqueue('far-digits-deep', 100);
+  await cluster.replicated();
+  await cluster.kill(nodeOf.far);
+  child.kill('SIGCONT');
+  expect(await statusesOf(ids)).toEqual({ succeeded: 100 });
+  expect((await predict(system, 'far-iris', [[5.1, 3.5, 1.4, 0.2]])).body.status).toBe('succeeded');
+});
