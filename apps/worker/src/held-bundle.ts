@@ -51,6 +51,8 @@ export class HeldBundle {
 
   constructor(claim: Claim) {
     this.claim = claim;
+    // It may be given up before anyone waits for its end.
+    this.#ended.promise.catch(() => {});
   }
 
   /** Resolves when all is settled; rejects when the bundle is given up here. */
