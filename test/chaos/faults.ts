@@ -204,8 +204,9 @@ export const faults: readonly Fault[] = [
     recovery: 'rerun',
     async strike(stage, { long }) {
       const stops: number[] = [];
-      let left = long ? 100 : 4;
-      await Promise.all(stage.workers.map(async (worker) => {
+      let left = long ? 100 : 2;
+      // One goes on: the queue must not outgrow the trial.
+      await Promise.all(stage.workers.slice(1).map(async (worker) => {
         while (left-- > 0) {
           await stage.untilBusy(worker);
           process.kill(worker.pid as number, 'SIGTERM');

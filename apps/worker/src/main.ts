@@ -46,7 +46,6 @@ life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
 for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
-await cancellations.start();
 const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
   redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed'),
 }));
@@ -58,6 +57,8 @@ const predictor = new Predictor({
   payloads: new Payloads(redis, pool),
   onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },
 });
+// From here on it may be told of cancellations.
+await cancellations.start();
 
 await engine.start();
 life.own('engine', () => engine.stop());
