@@ -40,6 +40,7 @@ export class Predictor {
   #stopping = false;
   #rowsPerBundle = 1;
   #secondsPerRow = 0;
+  #roundTripSeconds = 0;
 
   constructor(options: PredictorOptions) {
     this.#options = options;
@@ -248,7 +249,9 @@ export class Predictor {
       } catch (error) {
         return this.#abandon(held, error as Error);
       }
-      metrics.published((performance.now() - startedAt) / 1000);
+      const seconds = (performance.now() - startedAt) / 1000;
+      this.#roundTripSeconds += newest * (seconds - this.#roundTripSeconds);
+      metrics.published(seconds);
       for (const { index } of settlements) {
         if (predictions.get(index)?.detached) payloads.remove(bundleId, index);
         held.markSettled(index);
@@ -290,7 +293,7 @@ export class Predictor {
     metrics.of(version.id).ran(rows, ran.inferenceMs / 1000, (startedAt - oldestAt) / 1000);
     this.#secondsPerRow += newest * (ran.inferenceMs / 1000 / ran.batchRows - this.#secondsPerRow);
     const { maxRows } = version.manifest.batching;
-    onAppetite(bundlesToClaim({ maxRows, threads, rowsPerBundle: this.#rowsPerBundle, secondsPerRow: this.#secondsPerRow }));
+    onAppetite(bundlesToClaim({ maxRows, threads, rowsPerBundle: this.#rowsPerBundle, secondsPerRow: this.#secondsPerRow, roundTripSeconds: this.#roundTripSeconds }));
   }
 }
 
