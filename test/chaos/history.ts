@@ -21,7 +21,6 @@ export class History {
   readonly #starts = new Map<string, Start[]>();
   readonly #disruptions: Disruption[] = [];
   readonly #listeners = new Set<ServiceLog>();
-
   readonly #keep: ServiceLog;
   /** Processes that have ended. */
   ends = 0;

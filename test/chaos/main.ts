@@ -19,7 +19,7 @@ const usage = `Usage: npm run test:chaos -- [--long] [--seed <number>] [--fault 
   --seed      of the load and of the faults' choices; 1 without it
   --fault     only this one, also one of the long form
   --json      one JSON object a fault
-  --markdown  the table of docs/07-chaos.md
+  --markdown  the table of docs/06-chaos.md
   --logs      writes there what the processes log
 
 Faults: ${faults.map(({ name }) => name).join(', ')}
