@@ -1,3 +1,3 @@
-export { type BundleLimits, Coalescer, type CoalescerOptions, type Sending, type Weight } from './coalescer.ts';
-export { type MicroBatch, MicroBatcher, type Next, type WorkItem } from './micro-batcher.ts';
-export { bundlesToClaim, type ClaimSituation } from './policy.ts';
+export { Coalescer } from './coalescer.ts';
+export { type MicroBatch, MicroBatcher } from './micro-batcher.ts';
+export { bundlesToClaim } from './policy.ts';
