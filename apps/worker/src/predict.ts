@@ -167,7 +167,8 @@ export class Predictor {
       for (const piece of pieces) {
         if (progress.state === 'open' && !this.#stopping) await this.#run({ version: piece.version, items: [piece], rows: piece.rows });
       }
-      await marks.ran(bundleId, index);
+      // Nothing waits for it: whoever gets the bundle next is told of that on the same connection, after this.
+      marks.ran(bundleId, index).catch(() => { /* what has ended is not looked for */ });
     } catch (error) {
       this.#abandon(held, error as Error);
     } finally {
@@ -293,6 +294,8 @@ export class Predictor {
     metrics.of(version.id).ran(rows, ran.inferenceMs / 1000, (startedAt - oldestAt) / 1000);
     this.#secondsPerRow += newest * (ran.inferenceMs / 1000 / ran.batchRows - this.#secondsPerRow);
     const { maxRows } = version.manifest.batching;
+    // What is claimed behind suspects would only wait, and be orphaned with them if this replica dies too.
+    if (this.#alone || this.#suspects.length > 0) return onAppetite(1);
     onAppetite(bundlesToClaim({ maxRows, threads, rowsPerBundle: this.#rowsPerBundle, secondsPerRow: this.#secondsPerRow, roundTripSeconds: this.#roundTripSeconds }));
   }
 }
