@@ -1,9 +1,10 @@
 // From a claimed bundle to settled predictions: the worker's story.
-import { bundlesToClaim, type MicroBatch, MicroBatcher } from '@millrace/batching';
+import { type MicroBatch, MicroBatcher } from '@millrace/batching';
 import type { InferenceEngine, ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import { MillraceError, parsePredictionId, predictionId } from '@millrace/protocol';
 import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Settlement, type Settler } from '@millrace/queue';
+import { Appetite } from './appetite.ts';
 import { ClaimReader, type ClaimReaderOptions } from './claim-reader.ts';
 import { groupKey } from './group-key.ts';
 import { HeldBundle, type Piece, type Progress } from './held-bundle.ts';
@@ -23,12 +24,10 @@ export interface PredictorOptions extends ClaimReaderOptions {
 
 type Batch = MicroBatch<Piece, ModelVersion>;
 
-/** Weight of the newest value in moving averages. */
-const newest = 0.2;
-
 export class Predictor {
   readonly #options: PredictorOptions;
   readonly #reader: ClaimReader;
+  readonly #appetite: Appetite;
   readonly #batcher = new MicroBatcher<Piece, ModelVersion>((piece) => this.#expire(piece));
   /** By job. */
   readonly #held = new Map<string, HeldBundle>();
@@ -38,13 +37,11 @@ export class Predictor {
   #running = 0;
   #holdTimer: NodeJS.Timeout | undefined;
   #stopping = false;
-  #rowsPerBundle = 1;
-  #secondsPerRow = 0;
-  #roundTripSeconds = 0;
 
   constructor(options: PredictorOptions) {
     this.#options = options;
     this.#reader = new ClaimReader(options);
+    this.#appetite = new Appetite(options.threads);
   }
 
   get claimedRows(): number {
@@ -100,7 +97,7 @@ export class Predictor {
     const open = [...predictions.keys()].filter((index) => !marks.done.has(index)).map((index) => held.open(index));
     let rows = 0;
     for (const prediction of predictions.values()) rows += prediction.rows;
-    this.#rowsPerBundle += newest * (rows - this.#rowsPerBundle);
+    this.#appetite.claimed(rows);
     if (orphaned) this.#options.metrics.orphaned();
 
     const crashed = open.filter(({ index }) => marks.crashed.has(index));
@@ -250,9 +247,7 @@ export class Predictor {
       } catch (error) {
         return this.#abandon(held, error as Error);
       }
-      const seconds = (performance.now() - startedAt) / 1000;
-      this.#roundTripSeconds += newest * (seconds - this.#roundTripSeconds);
-      metrics.published(seconds);
+      metrics.published((performance.now() - startedAt) / 1000);
       for (const { index } of settlements) {
         if (predictions.get(index)?.detached) payloads.remove(bundleId, index);
         held.markSettled(index);
@@ -289,14 +284,13 @@ export class Predictor {
   #measure(version: ModelVersion, pieces: readonly Piece[], rows: number, startedAt: number, outcomes: readonly ItemOutcome[]): void {
     const ran = outcomes.find((outcome) => outcome.ok);
     if (!ran) return;
-    const { metrics, threads, onAppetite } = this.#options;
+    const { metrics, onAppetite } = this.#options;
     const oldestAt = pieces.reduce((oldest, { arrivedAt }) => Math.min(oldest, arrivedAt), Infinity);
     metrics.of(version.id).ran(rows, ran.inferenceMs / 1000, (startedAt - oldestAt) / 1000);
-    this.#secondsPerRow += newest * (ran.inferenceMs / 1000 / ran.batchRows - this.#secondsPerRow);
-    const { maxRows } = version.manifest.batching;
+    this.#appetite.ran(ran.batchRows, ran.inferenceMs / 1000);
     // What is claimed behind suspects would only wait, and be orphaned with them if this replica dies too.
-    if (this.#alone || this.#suspects.length > 0) return onAppetite(1);
-    onAppetite(bundlesToClaim({ maxRows, threads, rowsPerBundle: this.#rowsPerBundle, secondsPerRow: this.#secondsPerRow, roundTripSeconds: this.#roundTripSeconds }));
+    const suspects = this.#alone !== undefined || this.#suspects.length > 0;
+    onAppetite(suspects ? 1 : this.#appetite.bundles(version.manifest.batching.maxRows));
   }
 }
 

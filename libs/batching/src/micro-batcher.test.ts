@@ -103,12 +103,9 @@ test('every item comes out exactly once, and only an item larger than the limit 
   }));
 });
 
-test('claims two micro-batches ahead of the one that runs, less where that is long or Redis is far, and never starves a thread', () => {
-  const near = { roundTripSeconds: 0.001 };
-  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 40, secondsPerRow: 0, ...near })).toBe(5);
-  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 1, secondsPerRow: 0.00001, ...near })).toBe(128);
-  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 16, secondsPerRow: 0.01, ...near })).toBe(4);
-  expect(bundlesToClaim({ maxRows: 1, threads: 4, rowsPerBundle: 500, secondsPerRow: 1, ...near })).toBe(5);
-  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 1, secondsPerRow: 0.00001, roundTripSeconds: 0.3 })).toBe(3);
-  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 1, secondsPerRow: 0.00001, roundTripSeconds: 0 })).toBe(2);
+test('claims two micro-batches ahead of the one that runs, less where that is long, and never starves a thread', () => {
+  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 40, secondsPerRow: 0 })).toBe(5);
+  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 1, secondsPerRow: 0.00001 })).toBe(128);
+  expect(bundlesToClaim({ maxRows: 64, threads: 1, rowsPerBundle: 16, secondsPerRow: 0.01 })).toBe(4);
+  expect(bundlesToClaim({ maxRows: 1, threads: 4, rowsPerBundle: 500, secondsPerRow: 1 })).toBe(5);
 });

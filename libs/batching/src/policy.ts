@@ -38,29 +38,21 @@ export interface ClaimSituation {
   readonly rowsPerBundle: number;
   /** Measured; 0 while unknown. */
   readonly secondsPerRow: number;
-  /** To Redis and back, measured; 0 while unknown. */
-  readonly roundTripSeconds: number;
 }
 
 /** Claimed work that takes longer than this would wait here while another replica could be free. */
 const claimAheadSeconds = 0.5;
-/**
- * BullMQ claims one job after the other, and neither starts one nor renews its lock before it has as many as it may hold.
- * At 300 ms to Redis 128 bundles took 38 s, and were lost to other replicas meanwhile (docs/06-chaos.md).
- */
-const claimingSeconds = 1;
 /** Bounds the parallel claims of one replica: each holds a lock that must be renewed. */
 const maxBundles = 128;
 
 /**
  * How many bundles a replica should hold: two micro-batches a thread ahead of the one that runs, but no more than half a
- * second of work nor than it can claim in a second, and always one bundle more than threads so that no session starves. A
- * bundle is held until its last row is settled, so what runs counts too.
+ * second of work, and always one bundle more than threads so that no session starves. A bundle is held until its last
+ * row is settled, so what runs counts too.
  */
-export function bundlesToClaim({ maxRows, threads, rowsPerBundle, secondsPerRow, roundTripSeconds }: ClaimSituation): number {
+export function bundlesToClaim({ maxRows, threads, rowsPerBundle, secondsPerRow }: ClaimSituation): number {
   const byRows = 3 * maxRows * threads;
   const bySeconds = secondsPerRow === 0 ? byRows : (claimAheadSeconds * threads) / secondsPerRow;
   const bundles = Math.ceil(Math.min(byRows, bySeconds) / Math.max(1, rowsPerBundle));
-  const byRoundTrips = roundTripSeconds === 0 ? 0 : Math.floor(claimingSeconds / roundTripSeconds);
-  return Math.min(maxBundles, Math.max(threads + 1, Math.min(bundles, byRoundTrips)));
+  return Math.min(maxBundles, Math.max(threads + 1, bundles));
 }

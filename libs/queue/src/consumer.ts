@@ -45,11 +45,25 @@ const maxStalledCount = 1_000_000;
 /** An idle worker asks again after this; also bounds how long a lost wake-up can hide work. */
 const idlePollSeconds = 2;
 
+/**
+ * BullMQ claims one job after the other, and neither starts one nor renews its lock before it has as many as it may hold.
+ * At 300 ms to Redis 128 bundles took 38 s, and other replicas had them meanwhile (docs/06-chaos.md). So no more are held
+ * than can be claimed in this time, by the fastest of the last round trips.
+ */
+const claimingMs = 1000;
+const probeEveryMs = 1000;
+const probesKept = 3;
+
 export class Consumer {
+  readonly #redis: Redis;
   readonly #worker: Worker<Bundle, null>;
   readonly #handle: ConsumerOptions['handle'];
+  #wanted = 1;
+  #roundTripsMs: readonly number[] = [0];
+  #prober: NodeJS.Timeout | undefined;
 
   constructor({ redis, pool, lane, handle, onError }: ConsumerOptions) {
+    this.#redis = redis;
     this.#handle = handle;
     // Three declared parameters make BullMQ create the abort signal.
     this.#worker = new Worker<Bundle, null>(lane, (job, token, signal) => this.#process(job, token, signal), {
@@ -69,12 +83,15 @@ export class Consumer {
     });
   }
 
-  /** How many bundles are held at once; may change at any time. */
+  /** How many bundles are held at once, at most; may change at any time. */
   set concurrency(bundles: number) {
-    this.#worker.concurrency = bundles;
+    this.#wanted = bundles;
+    const claimable = Math.floor(claimingMs / Math.min(...this.#roundTripsMs));
+    this.#worker.concurrency = Math.min(bundles, Math.max(2, claimable));
   }
 
   start(): void {
+    this.#prober = setInterval(() => this.#probe(), probeEveryMs);
     // Ends when the worker is closed; its errors come by the listener.
     void this.#worker.run();
   }
@@ -86,7 +103,16 @@ export class Consumer {
 
   /** Waits for the claims that are held, then closes. */
   async close(): Promise<void> {
+    clearInterval(this.#prober);
     await this.#worker.close();
+  }
+
+  #probe(): void {
+    const startedAt = performance.now();
+    this.#redis.ping().then(() => {
+      this.#roundTripsMs = [...this.#roundTripsMs, performance.now() - startedAt].slice(-probesKept);
+      this.concurrency = this.#wanted;
+    }).catch(() => { /* it is away, and nothing is claimed */ });
   }
 
   async #process(job: Job<Bundle, null>, token: string | undefined, signal: AbortSignal | undefined): Promise<null> {
