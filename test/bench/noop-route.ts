@@ -7,7 +7,7 @@ subscribe('fastify.initialization', (message) => {
   const { fastify } = message as { fastify: FastifyInstance };
   // An own scope, so that it is there when the server's own parsers are.
   void fastify.register((scope, _options, done) => {
-    scope.post('/noop', () => ({ ok: true }));
+    scope.post('/noop', { config: { scope: 'public' } }, () => ({ ok: true }));
     done();
   });
 });
