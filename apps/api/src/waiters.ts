@@ -30,7 +30,6 @@ export class Waiters {
   readonly #waiting = new Map<string, Waiter[]>();
   readonly #readers = new Map<string, Promise<ReplyReader>>();
   readonly #listening = new Set<string>();
-  readonly #settlers = new Map<string, Settler>();
   #sweeping = false;
   #released = false;
   #sweeper: NodeJS.Timeout | undefined;
@@ -100,7 +99,7 @@ export class Waiters {
     this.expect(id, tenant, wake);
     const timer = setTimeout(wake, waitMs);
     try {
-      if (!await this.#settler(address.pool).watch(address, this.node)) await promise;
+      if (!await new Settler(this.#options.redis, address.pool, this.#options.retentionSeconds).watch(address, this.node)) await promise;
     } finally {
       clearTimeout(timer);
       this.forget(id, wake);
@@ -153,11 +152,5 @@ export class Waiters {
       return tenant === undefined || !address ? [] : [{ id, address, tenant }];
     });
     for (const [id, record] of await lookupSettled(this.#options.redis, wanted)) this.#wake(id, JSON.stringify(presentPrediction(id, record)));
-  }
-
-  #settler(pool: string): Settler {
-    let settler = this.#settlers.get(pool);
-    if (!settler) this.#settlers.set(pool, settler = new Settler(this.#options.redis, pool, this.#options.retentionSeconds));
-    return settler;
   }
 }

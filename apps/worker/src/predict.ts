@@ -195,8 +195,8 @@ export class Predictor {
       const { held, progress } = piece;
       const outcome = outcomes[place] as ItemOutcome;
       held.running--;
-      const ofBundle = settlements.get(held) ?? [];
-      settlements.set(held, ofBundle);
+      let ofBundle = settlements.get(held);
+      if (!ofBundle) settlements.set(held, ofBundle = []);
       if (progress.state !== 'open') continue;
       const settlement = outcome.ok ? held.complete(piece, outcome) : undefined;
       if (settlement) ofBundle.push(settlement);

@@ -2,11 +2,13 @@
 // waits long: BullMQ's own back-off reaches 20 s.
 import type { Writable } from 'node:stream';
 import { MillraceError } from '@millrace/protocol';
-import { Cluster, Redis, type RedisOptions, ReplyError } from 'ioredis';
+import { Cluster, Redis as Connection, type RedisOptions, ReplyError } from 'ioredis';
 import { tlsOf, type RedisSettings } from './redis-settings.ts';
 import { parseRedisUrl, type RedisPlace, type Server } from './redis-url.ts';
+import { type Scripts, scripts } from './scripts.ts';
 
-export type { Redis } from 'ioredis';
+/** A connection that knows our own commands. */
+export type Redis = Connection & Scripts;
 
 /** `producer` fails fast so that callers get a 503; the others wait for Redis to return. `blocking` is one that reads with BLOCK. */
 export type Role = 'producer' | 'worker' | 'blocking' | 'subscriber';
@@ -39,6 +41,7 @@ export function connect(settings: RedisSettings, role: Role, onError: (error: Er
   const place = parseRedisUrl(settings.redisUrl);
   if (!place.tls && settings.redisTlsCaFile !== undefined) throw new Error('There is a certificate authority for Redis, but REDIS_URL asks for no TLS: it would begin with rediss');
   const options: Options = {
+    scripts: scripts(),
     ...place.login,
     ...(place.tls && { tls: tlsOf(settings) }),
     connectionName: `millrace-${role}`,
@@ -57,7 +60,7 @@ export function connect(settings: RedisSettings, role: Role, onError: (error: Er
 }
 
 function connectToServer(place: Exclude<RedisPlace, Place<'cluster'>>, role: Role, options: Options): Redis {
-  const redis = new Redis({ ...options, ...addressOf(place, options), db: place.db, enableOfflineQueue: role !== 'producer', retryStrategy: reconnectMs });
+  const redis = new Connection({ ...options, ...addressOf(place, options), db: place.db, enableOfflineQueue: role !== 'producer', retryStrategy: reconnectMs }) as Redis;
   redis.on('connect', () => writeOnceATurn(redis.stream));
   return redis;
 }
@@ -83,6 +86,7 @@ function connectToCluster({ servers }: Place<'cluster'>, role: Role, options: Op
   if (role === 'subscriber') return connectToAnyOf(servers, options);
   const retryMs = role === 'producer' ? redirectMs.producer : redirectMs.others;
   const cluster = new Cluster([...servers], {
+    scripts: scripts(),
     redisOptions: options,
     enableOfflineQueue: role !== 'producer',
     maxRedirections: role === 'producer' ? producerRedirections : Infinity,
@@ -101,13 +105,13 @@ function connectToCluster({ servers }: Place<'cluster'>, role: Role, options: Op
  * answers. A Cluster would change its subscriber without telling that messages may have been missed.
  */
 function connectToAnyOf(servers: readonly Server[], options: Options): Redis {
-  const redis: Redis = new Redis({
+  const redis = new Connection({
     ...options, ...servers[0],
     retryStrategy: (attempt) => {
       Object.assign(redis.options, servers[attempt % servers.length]);
       return reconnectMs(attempt);
     },
-  });
+  }) as Redis;
   return redis;
 }
 

@@ -1,5 +1,4 @@
 // How much work a pool holds, in rows: by lane and by tenant; and how much it has ever done.
-import { readFileSync } from 'node:fs';
 import { type Lane, lanes } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
@@ -19,16 +18,13 @@ export interface PoolDepth {
   readonly settled: number;
 }
 
-const script = readFileSync(new URL('depth.lua', import.meta.url), 'utf8');
 const lists = ['wait', 'active', 'delayed', 'prioritized'] as const;
 
 /** Reads a pool's depth, in one round trip. */
 export async function readDepth(redis: Redis, pool: string): Promise<PoolDepth> {
   const keys = keysOf(pool);
   const laneKeys = lanes.flatMap((lane) => lists.map((list) => keys.list(lane, list)));
-  const [flat, oldest] = await redis.eval(
-    script, 1 + laneKeys.length, keys.depth, ...laneKeys, ...lanes.flatMap((lane) => [lane, keys.job(lane, '')]),
-  ) as [string[], number[]];
+  const [flat, oldest] = await redis.millraceDepth(1 + laneKeys.length, keys.depth, ...laneKeys, ...lanes.flatMap((lane) => [lane, keys.job(lane, '')]));
 
   const rows = new Map<string, number>();
   for (let at = 0; at < flat.length; at += 2) rows.set(flat[at] as string, Math.max(0, Number(flat[at + 1])));

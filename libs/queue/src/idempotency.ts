@@ -1,6 +1,5 @@
 // Idempotency keys: a repeated submission leads to the prediction that the first one made.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parsePredictionId } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
@@ -28,24 +27,19 @@ export type Reserved =
 const underWayMs = 12_000;
 const lookEveryMs = 50;
 
-interface Scripts {
-  millraceReserve(keyCount: 1, key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
-}
-
 export class IdempotencyKeys {
-  readonly #redis: Redis & Scripts;
+  readonly #redis: Redis;
   readonly #seconds: number;
 
   /** `seconds`: how long a key is remembered; results must be kept as long. */
   constructor(redis: Redis, seconds: number) {
-    redis.defineCommand('millraceReserve', { lua: readFileSync(new URL('reserve.lua', import.meta.url), 'utf8') });
-    this.#redis = redis as Redis & Scripts;
+    this.#redis = redis;
     this.#seconds = seconds;
   }
 
   /** Ties the key to a prediction that is about to be queued. */
   async reserve(tenant: string, { key, fingerprint, insteadOf = '' }: Reservation, predictionId: string): Promise<Reserved> {
-    const [kind, id = '', ageMs = 0] = await this.#redis.millraceReserve(1, keyOf(tenant, key), fingerprint, predictionId, this.#seconds, insteadOf);
+    const [kind, id = '', ageMs = 0] = await this.#redis.millraceReserve(keyOf(tenant, key), fingerprint, predictionId, this.#seconds, insteadOf);
     return kind === 'taken' ? { kind, id, ageMs } : { kind };
   }
 

@@ -1,7 +1,6 @@
 // How many predictions a key may make in a minute, counted in Redis for all API nodes together. A minute begins with the first
 // prediction after the last one was over. `rate-limiter-flexible` counts what it refuses too: one batch that is too large would
 // take the rest of the minute.
-import { readFileSync } from 'node:fs';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keyRateKey } from './names.ts';
 
@@ -16,16 +15,11 @@ export interface Quota {
 
 export const rateWindowSeconds = 60;
 
-interface Scripts {
-  millraceTake(key: string, ...args: number[]): Promise<[granted: number, left: number, resetMs: number]>;
-}
-
 export class KeyRate {
-  readonly #redis: Redis & Scripts;
+  readonly #redis: Redis;
 
   constructor(redis: Redis) {
-    redis.defineCommand('millraceTake', { numberOfKeys: 1, lua: readFileSync(new URL('take.lua', import.meta.url), 'utf8') });
-    this.#redis = redis as Redis & Scripts;
+    this.#redis = redis;
   }
 
   /** Takes `wanted` predictions (0 only looks) of the `perMinute` that the key has. Rejects with `queue-unavailable`. */

@@ -1,5 +1,4 @@
 // Listing a tenant's predictions, newest first, over several pools: from the index of bundles to what Redis knows of each.
-import { readFileSync } from 'node:fs';
 import { type Bundle, earliestBundleId, lanes, type Pending, predictionId, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { pendingIn } from './lookup.ts';
@@ -44,8 +43,6 @@ const bundlesAtOnce = 32;
 const bundlesPerPage = 640;
 /** A bundle is formed at most so long after its predictions were accepted: adding gives up before. */
 const longestHoldMs = 10_000;
-
-const summaries = readFileSync(new URL('summaries.lua', import.meta.url), 'utf8');
 
 interface Reference {
   readonly pool: string;
@@ -96,7 +93,7 @@ async function readBundles(redis: Redis, tenant: string, references: readonly Re
     const id = `${pool}-${bundle}`;
     // Jobs before results: a bundle is removed only after its last result is written, so this order cannot miss both.
     const jobs = lanes.map((lane) => Promise.all([redis.hget(keys.job(lane, id), 'data'), redis.exists(keys.lock(lane, id))]));
-    const [data, marks] = await Promise.all([Promise.all(jobs), redis.eval(summaries, 1, keys.results(id)) as Promise<string[]>]);
+    const [data, marks] = await Promise.all([Promise.all(jobs), redis.millraceSummaries(keys.results(id))]);
     return summariesOf(tenant, data, marks);
   }));
 }

@@ -1,6 +1,5 @@
 // Adds bundles to the queue of their pool and lane.
-import { readFileSync } from 'node:fs';
-import { type Bundle, earliestBundleId, predictionsOf } from '@millrace/protocol';
+import { type Bundle, earliestBundleId } from '@millrace/protocol';
 import { ReplyError } from 'ioredis';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keysOf } from './names.ts';
@@ -13,19 +12,14 @@ export interface Payload {
   readonly bytes: Uint8Array;
 }
 
-interface Scripts {
-  millraceAdmit(keyCount: number, ...args: (string | number)[]): Promise<void>;
-}
-
 export class Producer {
-  readonly #redis: Redis & Scripts;
+  readonly #redis: Redis;
   readonly #retentionSeconds: number;
   readonly #queues: Queues;
 
   /** `retentionSeconds`: how long bundles can be listed. Binary inputs are kept twice as long: they must outlive every deadline and retry. */
   constructor(redis: Redis, retentionSeconds: number) {
-    redis.defineCommand('millraceAdmit', { lua: readFileSync(new URL('admit.lua', import.meta.url), 'utf8') });
-    this.#redis = redis as Redis & Scripts;
+    this.#redis = redis;
     this.#retentionSeconds = retentionSeconds;
     this.#queues = new Queues(redis);
   }
@@ -56,7 +50,7 @@ export class Producer {
     const { lane, tenant } = bundle;
     const keys = keysOf(pool);
     const forgetBefore = earliestBundleId(pool, Date.now() - 1000 * this.#retentionSeconds);
-    await this.#redis.millraceAdmit(2, keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
+    await this.#redis.millraceAdmit(keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
   }
 
   async #unbook(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
@@ -68,8 +62,8 @@ export class Producer {
   }
 }
 
-function rowsOf(bundle: Bundle): number {
+function rowsOf({ predictions }: Bundle): number {
   let rows = 0;
-  for (const prediction of predictionsOf(bundle).values()) rows += prediction.rows;
+  for (const prediction of predictions) rows += prediction?.rows ?? 0;
   return rows;
 }

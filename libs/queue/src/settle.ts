@@ -1,5 +1,4 @@
 // Settling: writing predictions' results, once.
-import { readFileSync } from 'node:fs';
 import { type Address, inlineReplyLength, type Lane, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys } from './names.ts';
@@ -23,21 +22,14 @@ export interface Settlement {
 /** An API node that reads its replies this late finds them in the results hash. */
 const replyStreamLength = 10_000;
 
-interface Scripts {
-  millraceSettle(keyCount: number, ...args: (string | number)[]): Promise<string[]>;
-  millraceWatch(keyCount: number, ...args: (string | number)[]): Promise<number>;
-}
-
 /** Settles predictions of one pool. */
 export class Settler {
-  readonly #redis: Redis & Scripts;
+  readonly #redis: Redis;
   readonly #keys: PoolKeys;
   readonly #retentionSeconds: number;
 
   constructor(redis: Redis, pool: string, retentionSeconds: number) {
-    redis.defineCommand('millraceSettle', { lua: readFileSync(new URL('settle.lua', import.meta.url), 'utf8') });
-    redis.defineCommand('millraceWatch', { lua: readFileSync(new URL('watch.lua', import.meta.url), 'utf8') });
-    this.#redis = redis as Redis & Scripts;
+    this.#redis = redis;
     this.#keys = keysOf(pool);
     this.#retentionSeconds = retentionSeconds;
   }
@@ -59,6 +51,6 @@ export class Settler {
 
   /** Whether it is settled; else `node` will be woken when it is. */
   async watch({ bundleId, index }: Address, node: string): Promise<boolean> {
-    return await this.#redis.millraceWatch(1, this.#keys.results(bundleId), index, node, this.#retentionSeconds) === 1;
+    return await this.#redis.millraceWatch(this.#keys.results(bundleId), index, node, this.#retentionSeconds) === 1;
   }
 }
