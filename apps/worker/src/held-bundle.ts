@@ -134,7 +134,7 @@ export class HeldBundle {
 
   #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>, tensors?: Tensors): Settlement {
     const { bundleId, bundle: { model, replyTo }, claimedAt, attempt } = this.claim;
-    const { index, prediction: { acceptedAt, rows, echo }, startedAt, inferenceMs, batchRows } = progress;
+    const { index, prediction: { acceptedAt, rows, echo, notify }, startedAt, inferenceMs, batchRows } = progress;
     if (progress.state !== 'open') throw new Error(`a prediction that is ${progress.state} was decided again`);
     progress.state = 'decided';
     const attempts = outcome === 'expired' ? attempt - 1 : attempt;
@@ -148,8 +148,8 @@ export class HeldBundle {
       // Last, with outputs and labels at its end: listing cuts them off (libs/queue/src/summaries.lua).
       ...result,
     };
-    if (!replyTo) return { index, record };
-    return { index, record, reply: JSON.stringify(presentPrediction(predictionId(bundleId, index), record, { tensors })) };
+    if (!replyTo) return { index, record, notify };
+    return { index, record, notify, reply: JSON.stringify(presentPrediction(predictionId(bundleId, index), record, { tensors })) };
   }
 }
 

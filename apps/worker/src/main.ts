@@ -4,11 +4,12 @@ import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { lanes } from '@millrace/protocol';
-import { Cancellations, connect, Consumer, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
+import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Predictor } from './predict.ts';
+import { Starts } from './starts.ts';
 
 const config = startingConfig('A Millrace worker', WorkerConfig, process);
 const { pool, inferenceThreads: threads } = config;
@@ -51,8 +52,12 @@ const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
 }));
 const marks = new Marks(redis, { pool, replica: randomUUID(), retentionSeconds: config.retentionSeconds });
 life.own('marks', () => marks.close());
+await new EndpointStore(redis).openPool(pool);
+const starts = new Starts(redis, pool, onError);
+await starts.start();
+life.own('starts', () => starts.stop());
 const predictor = new Predictor({
-  repository, engine, cancellations, marks, threads, metrics, log,
+  repository, engine, cancellations, marks, starts, threads, metrics, log,
   settler: new Settler(redis, pool, config.retentionSeconds),
   payloads: new Payloads(redis, pool),
   onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },

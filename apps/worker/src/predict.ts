@@ -10,6 +10,7 @@ import { groupKey } from './group-key.ts';
 import { HeldBundle, type Piece, type Progress } from './held-bundle.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import { retryDelayMs } from './retry-delay.ts';
+import type { Starts } from './starts.ts';
 
 export interface PredictorOptions extends ClaimReaderOptions {
   readonly engine: InferenceEngine;
@@ -18,6 +19,7 @@ export interface PredictorOptions extends ClaimReaderOptions {
   readonly cancellations: Cancellations;
   readonly threads: number;
   readonly metrics: WorkerMetrics;
+  readonly starts: Starts;
   /** Told how many bundles to hold, after every micro-batch. */
   readonly onAppetite: (bundles: number) => void;
 }
@@ -179,10 +181,7 @@ export class Predictor {
   async #run({ version, items: pieces, rows }: Batch): Promise<void> {
     const startedAt = Date.now();
     this.#running++;
-    for (const { held, progress } of pieces) {
-      held.running++;
-      progress.startedAt ??= startedAt;
-    }
+    this.#begin(pieces, startedAt);
     this.#logRun(pieces);
     const outcomes = await this.#options.engine.run(version, pieces);
     this.#running--;
@@ -272,6 +271,21 @@ export class Predictor {
 
   #handBackIfStill(held: HeldBundle): void {
     if (held.running === 0 && held !== this.#alone) held.giveUp(new HandBack('the worker is stopping'));
+  }
+
+  #begin(pieces: readonly Piece[], startedAt: number): void {
+    const { starts } = this.#options;
+    const begun = new Map<Claim, number[]>();
+    for (const { held, held: { claim }, progress } of pieces) {
+      held.running++;
+      if (progress.startedAt !== undefined) continue;
+      progress.startedAt = startedAt;
+      if (!starts.wanted(claim, progress.prediction)) continue;
+      const indexes = begun.get(claim);
+      if (indexes) indexes.push(progress.index);
+      else begun.set(claim, [progress.index]);
+    }
+    for (const [claim, indexes] of begun) starts.tell(claim, indexes, startedAt);
   }
 
   #logRun(pieces: readonly Piece[]): void {

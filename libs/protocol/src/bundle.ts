@@ -32,6 +32,25 @@ export interface BundledPrediction {
   readonly maxAttempts?: number;
   /** Echoed with the result: the caller's own data and the wanted form of the outputs. */
   readonly echo?: Echo;
+  /** Who is told of its end without waiting for it. */
+  readonly notify?: Notify;
+}
+
+export const predictionEvents = ['prediction.started', 'prediction.completed', 'prediction.failed', 'prediction.canceled', 'prediction.expired'] as const;
+export type PredictionEvent = (typeof predictionEvents)[number];
+
+export const payloadKinds = ['thin', 'full'] as const;
+/** What a webhook carries: `full` also has the outputs. */
+export type PayloadKind = (typeof payloadKinds)[number];
+
+export interface Notify {
+  readonly webhook?: {
+    readonly url: string;
+    /** All but `prediction.started` by default. */
+    readonly events?: readonly PredictionEvent[];
+    readonly payload?: PayloadKind;
+  };
+  readonly replyQueue?: string;
 }
 
 export interface Echo {

@@ -2,8 +2,10 @@
 import Type, { type Static } from 'typebox';
 import { outputFormats } from './bundle.ts';
 import { errorCatalogue, type ErrorCode, type Problem } from './errors.ts';
+import { PredictionWebhook, replyQueuePattern } from './http-webhooks.ts';
 import { modelRefPattern } from './model-ref.ts';
 import { attempts, priorities, states } from './prediction.ts';
+import { closed, orNull } from './schema.ts';
 import { dtypes } from './tensor.ts';
 
 export const httpLimits = {
@@ -16,10 +18,6 @@ export const httpLimits = {
   metadataMembers: 32,
   metadataLength: 1024,
 } as const;
-
-const closed = { additionalProperties: false } as const;
-/** Response members that may be null are not left out: a client can rely on the shape. */
-const orNull = (type: string, description: string, more: object = {}) => Type.Unsafe<string | number | null>({ type: [type, 'null'], description, ...more });
 
 export const PredictionRequest = Type.Object({
   model: Type.String({
@@ -57,6 +55,11 @@ export const PredictionRequest = Type.Object({
     minimum: 1,
     maximum: attempts.most,
     description: `How often it is run at most where it fails with a retryable error; ${attempts.default} by default`,
+  })),
+  webhook: Type.Optional(PredictionWebhook),
+  reply_queue: Type.Optional(Type.String({
+    pattern: replyQueuePattern,
+    description: 'Puts the result as a BullMQ job into the queue of this name, with the prefix `millrace:replies:{<tenant>}`, for a consumer of your own',
   })),
 }, { ...closed, description: 'One prediction to make: any number of rows for one model' });
 export type PredictionRequest = Static<typeof PredictionRequest>;

@@ -12,6 +12,8 @@ export interface Pending {
   readonly model: string;
   readonly version: number;
   readonly acceptedAt: number;
+  /** When its present run began, where that is known. */
+  readonly startedAt?: number;
   readonly attempts?: number;
   readonly echo?: Echo;
 }
@@ -34,7 +36,7 @@ export function presentPrediction(id: string, known: ResultRecord | Pending, { f
     model: known.model,
     version: known.version,
     created_at: isoTime(known.acceptedAt),
-    started_at: settled?.startedAt === undefined ? null : isoTime(settled.startedAt),
+    started_at: known.startedAt === undefined ? null : isoTime(known.startedAt),
     completed_at: settled ? isoTime(settled.settledAt) : null,
     outputs: settled?.outputs ? presentOutputs(tensors ?? fromWireAll(settled.outputs), format ?? parameters?.format ?? 'nested', parameters?.outputs) : null,
     labels: settled?.labels ?? null,

@@ -2,17 +2,25 @@ export { Admission } from './admission.ts';
 export { Cancellations } from './cancellations.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
+export {
+  type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, type NewDelivery, type Target,
+} from './deliveries.ts';
 export { readDepth } from './depth.ts';
+export { type Endpoint, type EndpointHealth, EndpointStore, hears, type KnownEndpoint, type NewEndpoint, type Secrets } from './endpoints.ts';
+export { type FeedEvent, type FeedPart, followFeed, readFeed } from './feed.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
 export { KeyRate, type Quota, rateWindowSeconds } from './key-rate.ts';
 export { KeyRing } from './key-ring.ts';
 export { KeyStore, type NewKey } from './keys.ts';
 export { listPredictions, type ListQuery, type Page, type Position, type Summary } from './listing.ts';
+export { StartListeners } from './listeners.ts';
 export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { type RedisSettings, redisSettings } from './redis-settings.ts';
 export { ReplyReader } from './replies.ts';
+export { ReplyQueues } from './reply-queues.ts';
+export { readPools, readResultsQueue, type ResultEvent, ResultsReader, type ResultsReaderOptions, tellStarted } from './results-queue.ts';
 export { findWeaknesses, untilReady } from './servers.ts';
 export { type Settlement, Settler } from './settle.ts';

@@ -1,12 +1,15 @@
 // What Redis knows of a prediction: its result, or the state of the bundle that carries it.
-import { type Address, type Bundle, lanes, type Lane, type Pending, type ResultRecord } from '@millrace/protocol';
+import { type Address, type Bundle, lanes, type Lane, type Notify, type Pending, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { type Retried, retryField } from './marks.ts';
 import { keysOf } from './names.ts';
 
 export type Found =
   | { readonly kind: 'settled'; readonly record: ResultRecord }
-  | { readonly kind: 'pending'; readonly pending: Pending; readonly rows: number; readonly lane: Lane; readonly replyTo?: string | undefined };
+  | {
+    readonly kind: 'pending'; readonly pending: Pending; readonly rows: number; readonly lane: Lane;
+    readonly replyTo?: string | undefined; readonly notify?: Notify | undefined;
+  };
 
 /** Reads one prediction of the tenant; undefined where there is none: never was, expired, or another tenant's. */
 export async function lookup(redis: Redis, address: Address, tenant: string): Promise<Found | undefined> {
@@ -28,7 +31,8 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
     if (data === null) continue;
     const bundle = JSON.parse(data) as Bundle;
     const pending = pendingIn(bundle, address.index, tenant, replies[2 * place + 1] === 1);
-    return pending && { kind: 'pending', pending, rows: bundle.predictions[address.index]?.rows ?? 0, lane, replyTo: bundle.replyTo };
+    const { rows = 0, notify } = bundle.predictions[address.index] ?? {};
+    return pending && { kind: 'pending', pending, rows, lane, replyTo: bundle.replyTo, notify };
   }
   return undefined;
 }
@@ -66,7 +70,7 @@ export function pendingIn(bundle: Bundle, index: number, tenant: string, claimed
   };
 }
 
-async function pendingAgain(redis: Redis, { pool }: Address, { jobId, lane, rows, replyTo, pending }: Retried): Promise<Found> {
+async function pendingAgain(redis: Redis, { pool }: Address, { jobId, lane, rows, replyTo, notify, pending }: Retried): Promise<Found> {
   const claimed = await redis.exists(keysOf(pool).lock(lane, jobId)) === 1;
-  return { kind: 'pending', pending: { ...pending, state: claimed ? 'running' : 'queued' }, rows, lane, replyTo };
+  return { kind: 'pending', pending: { ...pending, state: claimed ? 'running' : 'queued' }, rows, lane, replyTo, notify };
 }

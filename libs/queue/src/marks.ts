@@ -1,6 +1,6 @@
 // What a bundle's results hash says beside results: predictions that are tried again under another job, and what was
 // running alone when its replica was last heard of.
-import type { BundledPrediction, Lane, Pending } from '@millrace/protocol';
+import type { BundledPrediction, Lane, Notify, Pending } from '@millrace/protocol';
 import type { Claim } from './consumer.ts';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys, retryJobId } from './names.ts';
@@ -12,6 +12,7 @@ export interface Retried {
   readonly lane: Lane;
   readonly rows: number;
   readonly replyTo?: string;
+  readonly notify?: Notify;
   readonly pending: Pending;
 }
 
@@ -86,9 +87,9 @@ export class Marks {
   async retry({ bundle, bundleId, attempt }: Claim, index: number, prediction: BundledPrediction, delayMs: number): Promise<void> {
     const { tenant, lane, model, replyTo } = bundle;
     const jobId = retryJobId(bundleId, index, attempt + 1);
-    const { acceptedAt, echo, rows } = prediction;
+    const { acceptedAt, echo, rows, notify } = prediction;
     const pending: Pending = { state: 'queued', model: model.name, version: model.version, acceptedAt, attempts: attempt, ...(echo && { echo }) };
-    const retried: Retried = { jobId, lane, rows, ...(replyTo && { replyTo }), pending };
+    const retried: Retried = { jobId, lane, rows, ...(replyTo && { replyTo }), ...(notify && { notify }), pending };
     await this.#queues.add(this.#pool, { ...bundle, predictions: [prediction], retry: { bundleId, index, attempt: attempt + 1 } }, { jobId, delay: delayMs });
     await Promise.all([this.#write(bundleId, { tenant, [retryField(index)]: JSON.stringify(retried) }), this.ran(bundleId, index)]);
   }

@@ -17,6 +17,12 @@ export interface PoolKeys {
   readonly depth: string;
   /** Sorted set of a tenant's bundle ids, for listing: all scores are 0, so that it is in the order of the ids. */
   index(tenant: string): string;
+  /** Stream of what the dispatcher has to tell: a prediction's event, whom to notify, and its head. */
+  readonly resultsQueue: string;
+  /** Hash of who listens to all of a tenant's predictions: by tenant, the ends (and `running`) that are asked for. */
+  readonly listeners: string;
+  /** Stream of how a tenant's predictions end, while somebody follows it. */
+  feed(tenant: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;
   /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
@@ -43,6 +49,9 @@ export function keysOf(pool: string): PoolKeys {
     replies: (node) => `${prefix}:replies:${node}`,
     depth: `${prefix}:depth`,
     index: (tenant) => `${prefix}:index:${tenant}`,
+    resultsQueue: `${prefix}:results`,
+    listeners: `${prefix}:listeners`,
+    feed: (tenant) => `${prefix}:feed:${tenant}`,
     canceled: `${prefix}:canceled`,
     job: (lane, bundleId) => `${prefix}:${lane}:${bundleId}`,
     lock: (lane, bundleId) => `${prefix}:${lane}:${bundleId}:lock`,
@@ -56,4 +65,35 @@ export const apiKeysKey = 'millrace:keys';
 /** Predictions that a key has made in its present minute. */
 export function keyRateKey(keyId: string): string {
   return `millrace:rate:${keyId}`;
+}
+
+/** Set of the pools that there are. */
+export const poolsKey = 'millrace:pools';
+
+/** Keys of what is delivered. One hash tag for all of it: it belongs to no pool, and one script touches several. */
+const deliveries = 'millrace:{deliveries}';
+export const deliveryKeys = {
+  prefix: deliveries,
+  /** Sorted set of hosts, by when something for them may be claimed (milliseconds of Redis' clock). */
+  hosts: `${deliveries}:hosts`,
+  /** Hash of the hosts that are left alone, and until when. */
+  holds: `${deliveries}:holds`,
+  /** Hash of one delivery: `state`, and the `body` that is sent. */
+  delivery: (id: string) => `${deliveries}:delivery:${id}`,
+  /** Sorted sets of a tenant's delivery ids, all and dead ones: all scores are 0, so that they are in the order of the ids. */
+  index: (tenant: string) => `${deliveries}:index:${tenant}`,
+  dead: (tenant: string) => `${deliveries}:dead:${tenant}`,
+  /** Hash of a tenant's endpoints, by id. */
+  endpoints: (tenant: string) => `${deliveries}:endpoints:${tenant}`,
+  /** Hash of how endpoints fare, by id. */
+  health: (tenant: string) => `${deliveries}:health:${tenant}`,
+  /** Set of the tenants that have, or had, endpoints. */
+  tenants: `${deliveries}:tenants`,
+  /** Hash of the secrets that sign webhooks of requests, by tenant. */
+  secrets: `${deliveries}:secrets`,
+} as const;
+
+/** Where BullMQ keeps a tenant's reply queues. Of their own, so that no tenant puts jobs into other queues of the same Redis. */
+export function replyQueuePrefix(tenant: string): string {
+  return `millrace:replies:{${tenant}}`;
 }

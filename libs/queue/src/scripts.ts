@@ -4,7 +4,12 @@ import { readFileSync } from 'node:fs';
 
 export interface Scripts {
   millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
+  millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
+  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
+  millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReserve(key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
   millraceSettle(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<string[]>;
   millraceSummaries(results: string): Promise<string[]>;
@@ -22,10 +27,15 @@ interface Definition {
 export function scripts(): Record<keyof Scripts, Definition> {
   return {
     millraceAdmit: { lua: read('admit.lua'), numberOfKeys: 2 },
+    millraceClaim: { lua: read('hosts.lua') + read('claim.lua'), numberOfKeys: 2 },
+    millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
     millraceDepth: { lua: read('depth.lua') },
+    millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
+    millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
+    millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },
     millraceReserve: { lua: read('reserve.lua'), numberOfKeys: 1 },
-    millraceSettle: { lua: read('settle.lua') },
-    millraceSummaries: { lua: read('summaries.lua'), numberOfKeys: 1 },
+    millraceSettle: { lua: read('head.lua') + read('settle.lua') },
+    millraceSummaries: { lua: read('head.lua') + read('summaries.lua'), numberOfKeys: 1 },
     millraceTake: { lua: read('take.lua'), numberOfKeys: 1 },
     millraceWatch: { lua: read('watch.lua'), numberOfKeys: 1 },
   };

@@ -1,5 +1,6 @@
 // Settling: writing predictions' results, once.
-import { type Address, inlineReplyLength, type Lane, type ResultRecord } from '@millrace/protocol';
+import { type Address, inlineReplyLength, type Lane, type Notify, type ResultRecord } from '@millrace/protocol';
+import { feedLength } from './feed.ts';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys } from './names.ts';
 
@@ -17,6 +18,8 @@ export interface Settlement {
   readonly record: ResultRecord;
   /** What a waiting API node is sent: the prediction as JSON text. Without it, the node reads the record. */
   readonly reply?: string;
+  /** Who is told, beside those who listen to all of the tenant's. */
+  readonly notify?: Notify | undefined;
 }
 
 /** An API node that reads its replies this late finds them in the results hash. */
@@ -39,12 +42,14 @@ export class Settler {
    * the workers too, so that they do not run what is settled.
    */
   async settle({ bundleId, tenant, lane, replyTo }: SettledBundle, settlements: readonly Settlement[], { announce = false } = {}): Promise<Set<number>> {
-    const keys = [this.#keys.results(bundleId), this.#keys.depth, ...(replyTo === undefined ? [] : [this.#keys.replies(replyTo)])];
+    const { results, depth, resultsQueue, feed, listeners, replies, canceled } = this.#keys;
+    const keys = [results(bundleId), depth, resultsQueue, feed(tenant), listeners, ...(replyTo === undefined ? [] : [replies(replyTo)])];
     const fresh = await this.#redis.millraceSettle(
       keys.length, ...keys,
-      bundleId, tenant, lane, this.#retentionSeconds, this.#keys.replies(''), replyStreamLength,
-      announce ? this.#keys.canceled : '',
-      ...settlements.flatMap(({ index, record, reply = '' }) => [index, record.rows, JSON.stringify(record), reply.length > inlineReplyLength ? '' : reply]),
+      bundleId, tenant, lane, this.#retentionSeconds, replies(''), replyStreamLength, announce ? canceled : '', feedLength,
+      ...settlements.flatMap(({ index, record, reply = '', notify }) => [
+        index, record.rows, JSON.stringify(record), reply.length > inlineReplyLength ? '' : reply, notify ? JSON.stringify(notify) : '',
+      ]),
     );
     return new Set(fresh.map(Number));
   }

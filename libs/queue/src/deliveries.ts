@@ -1,0 +1,206 @@
+// Deliveries in Redis: who is told of what, every attempt of it, and what is due. A lease keeps a claimed one from other
+// dispatchers; whatever dies meanwhile, it becomes due again (docs/decisions/0010).
+import { earliestDeliveryId, type DeliveryState, deliveryId, type EventType } from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { deliveryKeys } from './names.ts';
+
+export type Target =
+  | { readonly kind: 'webhook'; readonly url: string; readonly endpointId?: string }
+  | { readonly kind: 'reply-queue'; readonly queue: string };
+
+/** One try of a delivery. Times are milliseconds. */
+export interface Attempt {
+  readonly at: number;
+  readonly durationMs: number;
+  /** Of the answer, where there was one. */
+  readonly status?: number;
+  readonly error?: string;
+  readonly excerpt?: string;
+}
+
+/** A delivery as it is kept, without its body. */
+export interface DeliveryRecord {
+  readonly id: string;
+  readonly tenant: string;
+  readonly eventId: string;
+  readonly event: EventType;
+  readonly predictionId?: string | undefined;
+  readonly target: Target;
+  readonly status: DeliveryState;
+  /** When the event was, milliseconds since the epoch. */
+  readonly createdAt: number;
+  readonly nextAttemptAt?: number | undefined;
+  /** Why it is dead. */
+  readonly reason?: string | undefined;
+  /** The last ones, oldest first. */
+  readonly attempts: readonly Attempt[];
+  /** Attempts since it was first sent, or sent again: the place in the schedule. */
+  readonly tries: number;
+}
+
+export interface NewDelivery {
+  readonly tenant: string;
+  readonly eventId: string;
+  readonly event: EventType;
+  readonly predictionId?: string;
+  readonly target: Target;
+  /** When the event was, milliseconds since the epoch. */
+  readonly at: number;
+  readonly body: string;
+  /** Why it is dead from the start. */
+  readonly reason?: string;
+}
+
+export interface ClaimedDelivery {
+  readonly record: DeliveryRecord;
+  readonly body: string;
+  readonly host: string;
+  /** What proves the claim. */
+  readonly lease: string;
+  /** Until when this process may rely on it, on the clock of `performance.now()`. */
+  readonly leaseEndsAt: number;
+}
+
+/** How an attempt left a delivery; `waitMs` until the next one, where there is one. */
+export interface Finished {
+  readonly claimed: ClaimedDelivery;
+  readonly record: DeliveryRecord;
+  readonly waitMs?: number | undefined;
+}
+
+export interface DeliveryQuery {
+  readonly tenant: string;
+  /** Reads the index of the dead ones only. */
+  readonly dead?: boolean;
+  readonly matches: (record: DeliveryRecord) => boolean;
+  /** Goes on after this id. */
+  readonly after?: string | undefined;
+  /** Events from this time on, and before that one (milliseconds since the epoch). */
+  readonly since?: number | undefined;
+  readonly until?: number | undefined;
+  readonly limit: number;
+}
+
+export interface DeliveryPage {
+  readonly deliveries: readonly DeliveryRecord[];
+  /** Where to go on; undefined at the end. */
+  readonly next: string | undefined;
+}
+
+/** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
+export const leaseMs = 60_000;
+const attemptsKept = 20;
+const readAtOnce = 200;
+/** A page ends after so many, short or empty, so that a rare filter costs no long request. */
+const readPerPage = 4000;
+
+export class DeliveryStore {
+  readonly #redis: Redis;
+  readonly #retentionSeconds: number;
+
+  /** `retentionSeconds`: how long a delivery is kept after its event, or after its last attempt. */
+  constructor(redis: Redis, retentionSeconds: number) {
+    this.#redis = redis;
+    this.#retentionSeconds = retentionSeconds;
+  }
+
+  /** Takes deliveries on, each once; returns those that were new. */
+  async add(deliveries: readonly NewDelivery[]): Promise<DeliveryRecord[]> {
+    if (deliveries.length === 0) return [];
+    const seconds = this.#retentionSeconds;
+    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * seconds);
+    const records = deliveries.map(recordOf);
+    const fresh = new Set(await this.#redis.millraceDeliver(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...records.flatMap((record, place) => {
+      const { body } = deliveries[place] as NewDelivery;
+      return [record.id, record.tenant, record.status === 'dead' ? '' : hostOf(record), JSON.stringify(record), body, seconds, forgetBefore];
+    })));
+    return records.filter(({ id }) => fresh.has(id));
+  }
+
+  /** Hosts for which something is due, the longest waiting first. */
+  async dueHosts(limit: number): Promise<string[]> {
+    const [seconds, microseconds] = await this.#redis.time();
+    return this.#redis.zrangebyscore(deliveryKeys.hosts, '-inf', 1000 * Number(seconds) + Math.floor(Number(microseconds) / 1000), 'LIMIT', 0, limit);
+  }
+
+  /** Claims what is due for a host. */
+  async claim(host: string, count: number): Promise<ClaimedDelivery[]> {
+    const leaseEndsAt = performance.now() + leaseMs;
+    const [lease = '', ...flat] = await this.#redis.millraceClaim(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, host, leaseMs, count);
+    const claimed: ClaimedDelivery[] = [];
+    for (let at = 0; at < flat.length; at += 3) {
+      claimed.push({ record: JSON.parse(flat[at + 1] as string) as DeliveryRecord, body: flat[at + 2] as string, host, lease, leaseEndsAt });
+    }
+    return claimed;
+  }
+
+  /** Writes down how attempts ended. */
+  async finish(finished: readonly Finished[]): Promise<void> {
+    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
+      const wait = record.status === 'dead' ? 'dead' : (waitMs ?? '');
+      const kept = { ...record, attempts: record.attempts.slice(-attemptsKept) };
+      return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, this.#retentionSeconds + Math.ceil((waitMs ?? 0) / 1000)];
+    }));
+  }
+
+  /** Leaves a host alone for a while. */
+  async hold(host: string, ms: number): Promise<void> {
+    await this.#redis.millraceHold(deliveryKeys.hosts, deliveryKeys.holds, host, Math.ceil(ms));
+  }
+
+  /** Sends deliveries again that have ended; returns those that could be. */
+  async redeliver(records: readonly DeliveryRecord[]): Promise<DeliveryRecord[]> {
+    const again = records.filter(({ status }) => status !== 'pending').map((record) => {
+      const next: DeliveryRecord = { ...record, status: 'pending', reason: undefined, nextAttemptAt: Date.now(), tries: 0 };
+      return { record, next };
+    });
+    if (again.length === 0) return [];
+    const taken = new Set(await this.#redis.millraceRedeliver(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...again.flatMap(({ record, next }) =>
+      [record.id, record.tenant, hostOf(record), JSON.stringify(record), JSON.stringify(next)])));
+    return again.flatMap(({ next }) => (taken.has(next.id) ? [next] : []));
+  }
+
+  /** The tenant's delivery of this id; undefined where there is none. */
+  async find(id: string, tenant: string): Promise<DeliveryRecord | undefined> {
+    const state = await this.#redis.hget(deliveryKeys.delivery(id), 'state');
+    const record = state === null ? undefined : JSON.parse(state) as DeliveryRecord;
+    return record?.tenant === tenant ? record : undefined;
+  }
+
+  /** One page of them, newest first. */
+  async list({ tenant, dead = false, matches, after, since = 0, until, limit }: DeliveryQuery): Promise<DeliveryPage> {
+    const index = dead ? deliveryKeys.dead(tenant) : deliveryKeys.index(tenant);
+    const deliveries: DeliveryRecord[] = [];
+    let next = after;
+    for (let seen = 0; seen < readPerPage; seen += readAtOnce) {
+      const newest = until === undefined ? '+' : `(${earliestDeliveryId(until)}`;
+      const ids = await this.#redis.zrevrangebylex(index, next === undefined ? newest : `(${next}`, `[${earliestDeliveryId(since)}`, 'LIMIT', 0, readAtOnce);
+      const states = await Promise.all(ids.map((id) => this.#redis.hget(deliveryKeys.delivery(id), 'state')));
+      for (const [place, id] of ids.entries()) {
+        if (deliveries.length === limit) return { deliveries, next };
+        next = id;
+        const record = states[place] ? JSON.parse(states[place]) as DeliveryRecord : undefined;
+        if (record && matches(record)) deliveries.push(record);
+      }
+      if (ids.length < readAtOnce) return { deliveries, next: undefined };
+    }
+    return { deliveries, next };
+  }
+}
+
+function recordOf({ body: _, at, reason, ...delivery }: NewDelivery): DeliveryRecord {
+  return {
+    id: deliveryId(delivery.eventId, targetKey(delivery.target), at), ...delivery, createdAt: at, attempts: [], tries: 0,
+    ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
+  };
+}
+
+/** Tells the targets of one event apart. An endpoint stays the same when its URL changes. */
+function targetKey(target: Target): string {
+  return target.kind === 'reply-queue' ? `queue ${target.queue}` : target.endpointId ?? 'webhook';
+}
+
+/** What is left alone together when it does not answer: scheme, name and port, or a reply queue. */
+function hostOf({ tenant, target }: Pick<DeliveryRecord, 'tenant' | 'target'>): string {
+  return target.kind === 'reply-queue' ? `queue:${tenant}/${target.queue}` : new URL(target.url).origin;
+}

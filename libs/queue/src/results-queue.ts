@@ -1,0 +1,158 @@
+// The results queue: what was settled and has to be told, written by the script that settles (settle.lua), so that no event is
+// lost between the two. A stream per pool, read by dispatchers as one consumer group (docs/decisions/0010).
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Head, type Notify, predictionId } from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { keysOf, poolsKey } from './names.ts';
+
+/** Something that happened to a prediction. */
+export interface ResultEvent {
+  readonly pool: string;
+  readonly tenant: string;
+  readonly bundleId: string;
+  readonly index: number;
+  readonly predictionId: string;
+  /** Whom the request named, beside those who listen to all of the tenant's. */
+  readonly notify: Notify | undefined;
+  readonly head: Head;
+}
+
+export interface ResultsReaderOptions {
+  /** A connection of its own: it is always inside a blocking read. */
+  readonly blocking: Redis;
+  readonly redis: Redis;
+  readonly pool: string;
+  /** Unique over processes and their restarts. */
+  readonly consumer: string;
+  /** Resolves when nothing of it can be lost any more; where it rejects, the events come again. May be told of an event twice. */
+  readonly onEvents: (events: readonly ResultEvent[]) => Promise<void>;
+  readonly onError: (error: unknown) => void;
+}
+
+const group = 'dispatchers';
+const blockMs = 5000;
+const entriesPerRead = 64;
+/** What a dispatcher has not dealt with by then is another's: its own work takes far less. */
+const abandonedMs = 15_000;
+const rescueEveryMs = 5000;
+const retryMs = 500;
+/** Names of dispatchers that are gone are forgotten after this. */
+const forgottenMs = 3_600_000;
+
+type Entry = [id: string, fields: string[] | null];
+
+export class ResultsReader {
+  readonly #options: ResultsReaderOptions;
+  readonly #queue: string;
+  readonly #stopping = new AbortController();
+  #running: Promise<unknown> | undefined;
+
+  constructor(options: ResultsReaderOptions) {
+    this.#options = options;
+    this.#queue = keysOf(options.pool).resultsQueue;
+  }
+
+  /** Resolves once the group is there. */
+  async start(): Promise<void> {
+    await this.#makeGroup();
+    this.#running = Promise.all([this.#loop(() => this.#read()), this.#loop(() => this.#rescue())]);
+  }
+
+  /** Resolves when what has been read is dealt with. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#options.blocking.disconnect();
+    await this.#running;
+  }
+
+  async #loop(step: () => Promise<void>): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      try {
+        await step();
+      } catch (error) {
+        if (this.#stopping.signal.aborted) return;
+        this.#options.onError(error);
+        // A Redis that has lost its data has lost the group too.
+        await this.#makeGroup().catch(() => { /* Redis is away */ });
+        await this.#pause(retryMs);
+      }
+    }
+  }
+
+  async #read(): Promise<void> {
+    const { blocking, consumer } = this.#options;
+    const streams = await blocking.xreadgroup('GROUP', group, consumer, 'COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#queue, '>');
+    await this.#handle((streams as [string, Entry[]][] | null)?.[0]?.[1] ?? []);
+  }
+
+  /** Takes over what a dispatcher that died had read. */
+  async #rescue(): Promise<void> {
+    await this.#pause(rescueEveryMs);
+    if (this.#stopping.signal.aborted) return;
+    const { redis, consumer } = this.#options;
+    const [, entries] = await redis.xautoclaim(this.#queue, group, consumer, abandonedMs, '0-0', 'COUNT', entriesPerRead) as [string, Entry[]];
+    await this.#handle(entries);
+    for (const { name, pending, idle } of (await redis.xinfo('CONSUMERS', this.#queue, group) as unknown[]).map(consumerOf)) {
+      if (pending === 0 && idle > forgottenMs) await redis.xgroup('DELCONSUMER', this.#queue, group, name);
+    }
+  }
+
+  async #handle(entries: readonly Entry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const { redis, pool, onEvents } = this.#options;
+    await onEvents(entries.flatMap(([, fields]) => eventsOf(pool, fields ?? [])));
+    const ids = entries.map(([id]) => id);
+    // What is acknowledged is of no use to anybody else: there is one group.
+    await redis.pipeline().xack(this.#queue, group, ...ids).xdel(this.#queue, ...ids).exec();
+  }
+
+  async #makeGroup(): Promise<void> {
+    await this.#options.redis.xgroup('CREATE', this.#queue, group, '0', 'MKSTREAM').catch((error: Error) => {
+      if (!error.message.startsWith('BUSYGROUP')) throw error;
+    });
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => { /* stopping */ });
+  }
+}
+
+function eventsOf(pool: string, fields: readonly string[]): ResultEvent[] {
+  const [, tenant = '', , bundleId = ''] = fields;
+  const events: ResultEvent[] = [];
+  for (let at = 4; at < fields.length; at += 2) {
+    const index = Number(fields[at]);
+    const [notify, head] = JSON.parse(fields[at + 1] as string) as [Notify | null, Head];
+    events.push({ pool, tenant, bundleId, index, predictionId: predictionId(bundleId, index), notify: notify ?? undefined, head });
+  }
+  return events;
+}
+
+function consumerOf(info: unknown): { name: string; pending: number; idle: number } {
+  // A map in RESP3, a flat list in RESP2.
+  const entries = Array.isArray(info) ? Array.from({ length: info.length / 2 }, (_, place) => [info[2 * place], info[2 * place + 1]]) : Object.entries(info as object);
+  return Object.fromEntries(entries) as { name: string; pending: number; idle: number };
+}
+
+/** Tells that predictions of one bundle have begun to run. */
+export async function tellStarted(redis: Redis, { pool, tenant, bundleId }: Pick<ResultEvent, 'pool' | 'tenant' | 'bundleId'>, started: readonly Pick<ResultEvent, 'index' | 'notify' | 'head'>[]): Promise<void> {
+  const fields = started.flatMap(({ index, notify, head }) => [index, JSON.stringify([notify ?? null, head])]);
+  await redis.xadd(keysOf(pool).resultsQueue, '*', 'tenant', tenant, 'bundle', bundleId, ...fields);
+}
+
+/** How many bundles' events wait for dispatchers, and how old the oldest is. */
+export async function readResultsQueue(redis: Redis, pool: string): Promise<{ length: number; oldestSeconds: number }> {
+  const queue = keysOf(pool).resultsQueue;
+  const [length, first] = await Promise.all([redis.xlen(queue), redis.xrange(queue, '-', '+', 'COUNT', 1)]);
+  const addedAt = Number(first[0]?.[0].split('-')[0] ?? Date.now());
+  return { length, oldestSeconds: Math.max(0, Date.now() - addedAt) / 1000 };
+}
+
+/** Makes a pool known to dispatchers. */
+export async function registerPool(redis: Redis, pool: string): Promise<void> {
+  await redis.sadd(poolsKey, pool);
+}
+
+export async function readPools(redis: Redis): Promise<string[]> {
+  return redis.smembers(poolsKey);
+}
