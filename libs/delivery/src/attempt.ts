@@ -56,6 +56,7 @@ export type FailureReason =
   | 'timed out while connecting'
   | 'timed out while waiting for an answer'
   | 'the answer has too large headers'
+  | 'only interim answers came'
   | 'the answer is not HTTP';
 
 const excerptBytes = 1024;
@@ -71,6 +72,7 @@ export class Sender {
   readonly #maxKeptSockets: number;
   readonly #agent: Agent;
   #sockets = 0;
+  #closing: Promise<void> | undefined;
 
   constructor({ policy, connectTimeoutMs = 5000, timeoutMs = 15_000, maxKeptSockets = 512 }: SenderOptions) {
     this.#policy = policy;
@@ -94,8 +96,9 @@ export class Sender {
   }
 
   /** Waits for the attempts that run, and closes all connections. */
-  async close(): Promise<void> {
-    await this.#agent.close();
+  close(): Promise<void> {
+    this.#closing ??= this.#agent.close();
+    return this.#closing;
   }
 
   #connector(timeout: number): buildConnector.connector {
@@ -160,7 +163,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseStart(_: Dispatcher.DispatchController, status: number, headers: Record<string, string | string[] | undefined>): void {
     if (status < 200) {
-      if (++this.#interim > maxInterim) this.#breakOff('the answer is not HTTP');
+      if (++this.#interim > maxInterim) this.#breakOff('only interim answers came');
       return;
     }
     this.#status = status;

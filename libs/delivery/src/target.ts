@@ -99,13 +99,10 @@ export class TargetPolicy {
    */
   lookup(reach: Reach): LookupFunction {
     const answer = async (hostname: string, all: boolean, callback: Parameters<LookupFunction>[2]) => {
-      try {
-        const addresses = await this.#addressesOf(hostname, reach);
-        if (all) callback(null, [...addresses]);
-        else callback(null, addresses[0].address, addresses[0].family);
-      } catch (error) {
-        callback(error as Error, []);
-      }
+      const found = await this.#addressesOf(hostname, reach).catch((error: Error) => error);
+      if (found instanceof Error) callback(found, []);
+      else if (all) callback(null, [...found]);
+      else callback(null, found[0].address, found[0].family);
     };
     return (hostname, { all = false }, callback) => void answer(hostname, all, callback);
   }
