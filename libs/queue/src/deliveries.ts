@@ -188,9 +188,9 @@ export class DeliveryStore {
   }
 }
 
-function recordOf({ body: _, at, reason, ...delivery }: NewDelivery): DeliveryRecord {
+function recordOf({ tenant, eventId, event, predictionId, target, at, reason }: NewDelivery): DeliveryRecord {
   return {
-    id: deliveryId(delivery.eventId, targetKey(delivery.target), at), ...delivery, createdAt: at, attempts: [], tries: 0,
+    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0,
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
 }
