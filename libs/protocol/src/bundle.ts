@@ -1,4 +1,5 @@
-// What travels as one BullMQ job: predictions of one tenant, model version and lane.
+// What travels as one BullMQ job: predictions of one tenant, model version and lane, or a chunk of a backfill.
+import type { ChunkRef } from './backfill.ts';
 import type { Lane } from './prediction.ts';
 import type { WireTensors } from './tensor.ts';
 
@@ -68,13 +69,22 @@ export const outputFormats = ['nested', 'flat', 'base64'] as const;
 /** `nested` arrays, or tensor objects `{dtype, shape, data}` with `data` `flat` or `base64`. */
 export type OutputFormat = (typeof outputFormats)[number];
 
-export interface Bundle {
+/** What every job says. */
+export interface Envelope {
   readonly format: typeof bundleFormat;
   readonly tenant: string;
   readonly model: ModelVersionId;
   readonly lane: Lane;
   /** Within the lane: lower ones are claimed and run first. */
   readonly priority: number;
+}
+
+/** A chunk of a backfill: its rows are read where it says, and not carried along. */
+export interface ChunkJob extends Envelope {
+  readonly chunk: ChunkRef;
+}
+
+export interface Bundle extends Envelope {
   /** The API node to wake when predictions settle; absent where nobody waits. */
   readonly replyTo?: string;
   /** By index; null where a repeated submission turned out to be one that was accepted before. */

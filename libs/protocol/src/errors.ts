@@ -18,12 +18,14 @@ export const errorCatalogue = {
   'unknown-model': { status: 404, title: 'The model, version or alias is not in the repository', retryable: false },
   'method-not-allowed': { status: 405, title: 'This path does not take that method', retryable: false },
   'not-redeliverable': { status: 409, title: 'The delivery is still under way', retryable: true },
+  'backfill-state': { status: 409, title: 'The backfill’s state does not allow this', retryable: false },
   'not-cancelable': { status: 409, title: 'The prediction had already ended', retryable: false },
   'result-expired': { status: 410, title: 'The result is older than the retention', retryable: false },
   'payload-too-large': { status: 413, title: 'The request is larger than the limit', retryable: false },
   'unsupported-media-type': { status: 415, title: 'The body’s type or encoding cannot be read', retryable: false },
   'invalid-prediction': { status: 422, title: 'The prediction does not fit its model or the schema', retryable: false },
   'invalid-webhook': { status: 422, title: 'The webhook does not fit the schema, or its target may not be called', retryable: false },
+  'invalid-backfill': { status: 422, title: 'The backfill does not fit its model, its input or the schema', retryable: false },
   'idempotency-mismatch': { status: 422, title: 'The idempotency key stands for another request', retryable: false },
   'tenant-queue-full': { status: 429, title: 'Too much of yours is queued', retryable: true },
   'rate-limited': { status: 429, title: 'The API key has used up what it may do', retryable: true },
@@ -39,6 +41,7 @@ export const errorCatalogue = {
   'model-failed': { status: 422, title: 'The model refused these inputs', retryable: false },
   'out-of-memory': { status: 503, title: 'The model ran out of memory', retryable: true },
   'worker-crashed': { status: 500, title: 'The worker died twice while it ran the prediction', retryable: false },
+  'too-many-errors': { status: 422, title: 'More rows of the backfill failed than may', retryable: false },
   'deadline-exceeded': { status: 504, title: 'The deadline passed before the prediction ran', retryable: false },
 } as const satisfies Record<string, ErrorKind>;
 

@@ -1,25 +1,41 @@
-// Claims bundles of one pool and lane and hands them to a handler.
-import { type Bundle, type BundledPrediction, bundleFormat, type Lane, predictionsOf } from '@millrace/protocol';
+// Claims the jobs of one pool and lane, bundles and chunks of backfills, and hands them to their handlers.
+import { type Bundle, type BundledPrediction, bundleFormat, type ChunkJob, type Lane, predictionsOf } from '@millrace/protocol';
 import { type Job, WaitingError, Worker } from 'bullmq';
 import type { Redis } from './connection.ts';
 import { prefixOf } from './names.ts';
 
-export interface Claim {
+interface ClaimedJob {
   readonly jobId: string;
+  /** Milliseconds since the epoch. */
+  readonly claimedAt: number;
+  /** Aborts when the claim is lost: its results may come too late. */
+  readonly lost: AbortSignal;
+}
+
+export interface Claim extends ClaimedJob {
   /** The bundle that the predictions' ids name: a retry travels under another job. */
   readonly bundleId: string;
   readonly bundle: Bundle;
   readonly predictions: ReadonlyMap<number, BundledPrediction>;
   /** 1 unless it is a retry. */
   readonly attempt: number;
-  /** Milliseconds since the epoch. */
-  readonly claimedAt: number;
   /** True where another replica may have settled a part of it. */
   readonly claimedBefore: boolean;
   /** True where a replica lost it: most probably because it died. */
   readonly orphaned: boolean;
-  /** Aborts when the claim is lost: its results may come too late. */
-  readonly lost: AbortSignal;
+}
+
+export interface ChunkClaim extends ClaimedJob {
+  readonly job: ChunkJob;
+  /** How many replicas have lost it: most probably because they died. */
+  readonly losses: number;
+}
+
+export interface Handlers {
+  /** Resolves when every prediction of the bundle is settled; rejects with `HandBack` to return it. Anything else is tried again. */
+  readonly bundle: (claim: Claim) => Promise<void>;
+  /** Likewise, when the chunk is settled. */
+  readonly chunk: (claim: ChunkClaim) => Promise<void>;
 }
 
 /** Thrown by a handler to give a claim back unfinished. */
@@ -31,8 +47,7 @@ export interface ConsumerOptions {
   readonly redis: Redis;
   readonly pool: string;
   readonly lane: Lane;
-  /** Resolves when every prediction of the bundle is settled; rejects with `HandBack` to return it. Anything else is tried again. */
-  readonly handle: (claim: Claim) => Promise<void>;
+  readonly handle: Handlers;
   readonly onError: (error: Error) => void;
 }
 
@@ -56,7 +71,7 @@ const probesKept = 3;
 
 export class Consumer {
   readonly #redis: Redis;
-  readonly #worker: Worker<Bundle, null>;
+  readonly #worker: Worker<Bundle | ChunkJob, null>;
   readonly #handle: ConsumerOptions['handle'];
   #wanted = 1;
   #roundTripsMs: readonly number[] = [0];
@@ -66,7 +81,7 @@ export class Consumer {
     this.#redis = redis;
     this.#handle = handle;
     // Three declared parameters make BullMQ create the abort signal.
-    this.#worker = new Worker<Bundle, null>(lane, (job, token, signal) => this.#process(job, token, signal), {
+    this.#worker = new Worker<Bundle | ChunkJob, null>(lane, (job, token, signal) => this.#process(job, token, signal), {
       prefix: prefixOf(pool),
       connection: redis,
       autorun: false,
@@ -115,26 +130,29 @@ export class Consumer {
     }).catch(() => { /* it is away, and nothing is claimed */ });
   }
 
-  async #process(job: Job<Bundle, null>, token: string | undefined, signal: AbortSignal | undefined): Promise<null> {
-    const { id: jobId = '', data: bundle } = job;
-    if (bundle.format !== bundleFormat) throw new Error(`bundle format ${String(bundle.format)} is not known here`);
+  async #process(job: Job<Bundle | ChunkJob, null>, token: string | undefined, signal: AbortSignal | undefined): Promise<null> {
+    const { data } = job;
+    if (data.format !== bundleFormat) throw new Error(`bundle format ${String(data.format)} is not known here`);
     try {
-      await this.#handle({
-        jobId,
-        bundleId: bundle.retry?.bundleId ?? jobId,
-        bundle,
-        predictions: predictionsOf(bundle),
-        attempt: bundle.retry?.attempt ?? 1,
-        claimedAt: Date.now(),
-        claimedBefore: job.attemptsStarted > 1,
-        orphaned: job.stalledCounter > 0,
-        lost: signal as AbortSignal,
-      });
+      await this.#hand(data, job, { jobId: job.id ?? '', claimedAt: Date.now(), lost: signal as AbortSignal });
       return null;
     } catch (error) {
       if (!(error instanceof HandBack)) throw error;
       await job.moveToWait(token);
       throw new WaitingError();
     }
+  }
+
+  async #hand(data: Bundle | ChunkJob, { attemptsStarted, stalledCounter }: Job, claimed: ClaimedJob): Promise<void> {
+    if ('chunk' in data) return this.#handle.chunk({ ...claimed, job: data, losses: stalledCounter });
+    await this.#handle.bundle({
+      ...claimed,
+      bundleId: data.retry?.bundleId ?? claimed.jobId,
+      bundle: data,
+      predictions: predictionsOf(data),
+      attempt: data.retry?.attempt ?? 1,
+      claimedBefore: attemptsStarted > 1,
+      orphaned: stalledCounter > 0,
+    });
   }
 }

@@ -1,7 +1,9 @@
 export { Admission } from './admission.ts';
+export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs } from './backfills.ts';
 export { Cancellations } from './cancellations.ts';
+export { Chunks, type NewChunk, type QueuedChunk } from './chunks.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
-export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
+export { type ChunkClaim, type Claim, Consumer, HandBack, type Handlers, lockMs } from './consumer.ts';
 export {
   type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
 } from './deliveries.ts';

@@ -23,6 +23,8 @@ export interface PoolKeys {
   readonly listeners: string;
   /** Stream of how a tenant's predictions end, while somebody follows it. */
   feed(tenant: string): string;
+  /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by round and chunk, `open`, or the result. */
+  chunks(backfillId: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;
   /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
@@ -52,6 +54,7 @@ export function keysOf(pool: string): PoolKeys {
     resultsQueue: `${prefix}:results`,
     listeners: `${prefix}:listeners`,
     feed: (tenant) => `${prefix}:feed:${tenant}`,
+    chunks: (backfillId) => `${prefix}:chunks:${backfillId}`,
     canceled: `${prefix}:canceled`,
     job: (lane, bundleId) => `${prefix}:${lane}:${bundleId}`,
     lock: (lane, bundleId) => `${prefix}:${lane}:${bundleId}:lock`,
@@ -91,6 +94,19 @@ export const deliveryKeys = {
   tenants: `${deliveries}:tenants`,
   /** Hash of the secrets that sign webhooks of requests, by tenant. */
   secrets: `${deliveries}:secrets`,
+} as const;
+
+/** Keys of backfills. One hash tag for all of it, likewise; their chunks are in their pool's. */
+const backfills = 'millrace:{backfills}';
+export const backfillKeys = {
+  /** Hash of one backfill: its `record` as it was made, how far it is (`state`, `progress`), and what is asked of it (`wish`). */
+  backfill: (id: string) => `${backfills}:backfill:${id}`,
+  /** Which coordinator has it, until its lease ends. */
+  lease: (id: string) => `${backfills}:lease:${id}`,
+  /** Set of those that a coordinator has to see to. */
+  open: `${backfills}:open`,
+  /** Sorted set of a tenant's backfill ids: all scores are 0, so that it is in the order of the ids. */
+  index: (tenant: string) => `${backfills}:index:${tenant}`,
 } as const;
 
 /** Where BullMQ keeps a tenant's reply queues. Of their own, so that no tenant puts jobs into other queues of the same Redis. */

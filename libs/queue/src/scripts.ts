@@ -4,16 +4,21 @@ import { readFileSync } from 'node:fs';
 
 export interface Scripts {
   millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
+  millraceBackfillWish(backfill: string, open: string, id: string, wish: string, ...states: string[]): Promise<'granted' | 'unknown' | string>;
+  millraceBackfillWrite(backfill: string, open: string, lease: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number): Promise<0 | 1>;
+  millraceBookChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
   millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
+  millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
   millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
   millraceReserve(key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
   millraceSettle(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<string[]>;
+  millraceSettleChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, result: string): Promise<0 | 1>;
   millraceSummaries(results: string): Promise<string[]>;
   millraceTake(key: string, wanted: number, allowed: number, windowMs: number): Promise<[granted: number, left: number, resetMs: number]>;
   millraceWatch(results: string, index: number, node: string, seconds: number): Promise<number>;
@@ -29,16 +34,21 @@ interface Definition {
 export function scripts(): Record<keyof Scripts, Definition> {
   return {
     millraceAdmit: { lua: read('admit.lua'), numberOfKeys: 2 },
+    millraceBackfillWish: { lua: read('backfill-wish.lua'), numberOfKeys: 2 },
+    millraceBackfillWrite: { lua: read('backfill-write.lua'), numberOfKeys: 3 },
+    millraceBookChunk: { lua: read('book-chunk.lua'), numberOfKeys: 2 },
     millraceClaim: { lua: read('hosts.lua') + read('claim.lua'), numberOfKeys: 2 },
     millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
     millraceDepth: { lua: read('depth.lua') },
     millraceEnroll: { lua: read('enroll.lua'), numberOfKeys: 1 },
+    millraceExtend: { lua: read('extend.lua'), numberOfKeys: 1 },
     millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
     millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },
     millraceReplace: { lua: read('replace.lua'), numberOfKeys: 1 },
     millraceReserve: { lua: read('reserve.lua'), numberOfKeys: 1 },
     millraceSettle: { lua: read('head.lua') + read('settle.lua') },
+    millraceSettleChunk: { lua: read('settle-chunk.lua'), numberOfKeys: 2 },
     millraceSummaries: { lua: read('head.lua') + read('summaries.lua'), numberOfKeys: 1 },
     millraceTake: { lua: read('take.lua'), numberOfKeys: 1 },
     millraceWatch: { lua: read('watch.lua'), numberOfKeys: 1 },

@@ -1,0 +1,17 @@
+-- Writes how far a backfill is, for the coordinator that has its lease.
+--
+-- KEYS  1 the backfill   2 set of the open ones   3 its lease
+-- ARGV  1 id   2 token of the lease   3 state   4 progress   5 the wish that this grants ('' = none)
+--       6 1 where nobody has to see to it any more   7 seconds to keep it from now (0 = for good)
+-- Returns 1, or 0 where the lease is another's.
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then return 0 end
+local wish = redis.call('HGET', KEYS[1], 'wish')
+if wish and wish == ARGV[5] then
+  redis.call('HDEL', KEYS[1], 'wish')
+  wish = false
+end
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'progress', ARGV[4])
+-- What is asked meanwhile is still seen to.
+if ARGV[6] == '1' and not wish then redis.call('SREM', KEYS[2], ARGV[1]) else redis.call('SADD', KEYS[2], ARGV[1]) end
+if ARGV[7] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[7]) else redis.call('PERSIST', KEYS[1]) end
+return 1

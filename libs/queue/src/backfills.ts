@@ -1,0 +1,146 @@
+// Backfills in Redis: what was asked for, how far each is, what is asked of it, and which coordinator has it. How far a backfill
+// is is written by the holder of its lease alone; everybody else only wishes.
+import { randomUUID } from 'node:crypto';
+import {
+  type BackfillProgress, type BackfillRecord, type BackfillSpec, type BackfillWish, isActive, MillraceError, newBackfillId, unstarted, wishStates,
+} from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { backfillKeys } from './names.ts';
+
+export interface BackfillQuery {
+  readonly tenant: string;
+  readonly matches: (record: BackfillRecord) => boolean;
+  /** Goes on after this id. */
+  readonly after?: string | undefined;
+  readonly limit: number;
+}
+
+export interface BackfillPageOf {
+  readonly backfills: readonly BackfillRecord[];
+  /** Where to go on; undefined at the end. */
+  readonly next: string | undefined;
+}
+
+/** Renewed three times in its time, so that a coordinator that dies is missed for no longer than this. */
+export const leaseMs = 15_000;
+const readAtOnce = 100;
+/** A page ends after so many, short or empty, so that a rare filter costs no long request. */
+const readPerPage = 2000;
+
+type Fixed = Omit<BackfillRecord, 'progress' | 'wish'>;
+
+export class BackfillStore {
+  readonly #redis: Redis;
+  readonly #retentionSeconds: number;
+
+  /** `retentionSeconds`: how long a backfill is kept after its end. */
+  constructor(redis: Redis, retentionSeconds: number) {
+    this.#redis = redis;
+    this.#retentionSeconds = retentionSeconds;
+  }
+
+  /** Makes one; a coordinator finds it within a second. */
+  async create(tenant: string, spec: BackfillSpec, createdAt: number): Promise<BackfillRecord> {
+    const fixed: Fixed = { id: newBackfillId(createdAt), tenant, createdAt, spec };
+    // In this order: what stands in the set can be read.
+    await this.#redis.hset(backfillKeys.backfill(fixed.id), { record: JSON.stringify(fixed), state: unstarted.state, progress: JSON.stringify(unstarted) });
+    await this.#redis.zadd(backfillKeys.index(tenant), 0, fixed.id);
+    await this.#redis.sadd(backfillKeys.open, fixed.id);
+    return { ...fixed, progress: unstarted };
+  }
+
+  /** The backfill of this id; undefined where there is none, or where it is not the tenant's. */
+  async find(id: string, tenant?: string): Promise<BackfillRecord | undefined> {
+    const [fixed, progress, wish] = await this.#redis.hmget(backfillKeys.backfill(id), 'record', 'progress', 'wish');
+    if (typeof fixed !== 'string' || typeof progress !== 'string') return undefined;
+    const record: BackfillRecord = { ...JSON.parse(fixed) as Fixed, progress: JSON.parse(progress) as BackfillProgress, ...(wish && { wish: wish as BackfillWish }) };
+    return tenant === undefined || record.tenant === tenant ? record : undefined;
+  }
+
+  /** One page of them, newest first. */
+  async list({ tenant, matches, after, limit }: BackfillQuery): Promise<BackfillPageOf> {
+    const index = backfillKeys.index(tenant);
+    const backfills: BackfillRecord[] = [];
+    let next = after;
+    for (let seen = 0; seen < readPerPage; seen += readAtOnce) {
+      const ids = await this.#redis.zrevrangebylex(index, next === undefined ? '+' : `(${next}`, '-', 'LIMIT', 0, readAtOnce);
+      const records = await Promise.all(ids.map((id) => this.find(id, tenant)));
+      const forgotten = ids.filter((_, place) => !records[place]);
+      if (forgotten.length > 0) await this.#redis.zrem(index, ...forgotten);
+      for (const [place, id] of ids.entries()) {
+        if (backfills.length === limit) return { backfills, next };
+        next = id;
+        const record = records[place];
+        if (record && matches(record)) backfills.push(record);
+      }
+      if (ids.length < readAtOnce) return { backfills, next: undefined };
+    }
+    return { backfills, next };
+  }
+
+  /** Asks for it; its coordinator sees to it. Throws `not-found`, or `backfill-state` where its state does not allow it. */
+  async wish(id: string, tenant: string, wish: BackfillWish): Promise<BackfillRecord> {
+    const record = await this.find(id, tenant);
+    const answer = record ? await this.#redis.millraceBackfillWish(backfillKeys.backfill(id), backfillKeys.open, id, wish, ...wishStates[wish]) : 'unknown';
+    if (answer === 'unknown') throw new MillraceError('not-found', `There is no backfill ${id}`);
+    if (answer !== 'granted') throw new MillraceError('backfill-state', `A backfill that is ${answer} cannot be asked to ${wish}`);
+    return await this.find(id, tenant) as BackfillRecord;
+  }
+
+  /** Those that a coordinator has to see to, oldest first. */
+  async open(): Promise<string[]> {
+    return (await this.#redis.smembers(backfillKeys.open)).toSorted();
+  }
+
+  /** Takes a backfill; undefined where another coordinator has it. */
+  async hold(id: string): Promise<HeldBackfill | undefined> {
+    const token = randomUUID();
+    if (await this.#redis.set(backfillKeys.lease(id), token, 'PX', leaseMs, 'NX') !== 'OK') return undefined;
+    const record = await this.find(id);
+    const held = new HeldBackfill(this.#redis, { id, token, retentionSeconds: this.#retentionSeconds });
+    if (record) return held;
+    // Its retention is over.
+    await this.#redis.srem(backfillKeys.open, id);
+    await held.release();
+    return undefined;
+  }
+}
+
+/** A backfill whose lease this process has. */
+export class HeldBackfill {
+  readonly id: string;
+  readonly #redis: Redis;
+  readonly #token: string;
+  readonly #retentionSeconds: number;
+
+  constructor(redis: Redis, { id, token, retentionSeconds }: { id: string; token: string; retentionSeconds: number }) {
+    this.id = id;
+    this.#redis = redis;
+    this.#token = token;
+    this.#retentionSeconds = retentionSeconds;
+  }
+
+  /** Holds it for another lease; false where it is lost. */
+  async extend(): Promise<boolean> {
+    return await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, leaseMs) === 1;
+  }
+
+  async wish(): Promise<BackfillWish | undefined> {
+    return await this.#redis.hget(backfillKeys.backfill(this.id), 'wish') as BackfillWish | null ?? undefined;
+  }
+
+  /** Writes how far it is, and that a wish is granted by it; false where the lease is lost. */
+  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<boolean> {
+    const { state } = progress;
+    const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
+    return await this.#redis.millraceBackfillWrite(
+      backfillKeys.backfill(this.id), backfillKeys.open, backfillKeys.lease(this.id),
+      this.id, this.#token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
+    ) === 1;
+  }
+
+  /** Another coordinator may take it at once. */
+  async release(): Promise<void> {
+    await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, 0);
+  }
+}

@@ -1,0 +1,82 @@
+// Chunks of backfills, in the bulk lane of their pool: queued by a coordinator, settled by workers, taken by the coordinator.
+// Redis holds those of the window only.
+import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult } from '@millrace/protocol';
+import type { Redis } from './connection.ts';
+import { keysOf } from './names.ts';
+import { Queues } from './queues.ts';
+
+export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk'>;
+
+/** What is known of a chunk that is queued: its result, once it has one. */
+export type QueuedChunk = ChunkResult | 'open';
+
+/** Where nobody comes for a backfill's chunks any more, they are forgotten. */
+const keptSeconds = 7 * 86_400;
+
+/** The chunks of one pool's backfills. */
+export class Chunks {
+  readonly #redis: Redis;
+  readonly #pool: string;
+  readonly #queues: Queues;
+
+  constructor(redis: Redis, pool: string) {
+    this.#redis = redis;
+    this.#pool = pool;
+    this.#queues = new Queues(redis);
+  }
+
+  /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
+  async add({ tenant, model, priority, chunk }: NewChunk): Promise<void> {
+    const { depth, chunks } = keysOf(this.#pool);
+    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, keptSeconds);
+    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, model, lane: 'bulk', priority, chunk }, { jobId: chunkJobId(chunk) });
+  }
+
+  /** Takes a chunk back that no worker has claimed; false where one has. */
+  async withdraw(tenant: string, chunk: ChunkRef): Promise<boolean> {
+    if (!await this.#queues.remove(this.#pool, 'bulk', chunkJobId(chunk))) return false;
+    await this.#end(tenant, chunk, '');
+    return true;
+  }
+
+  /** Whether it still is to be run: it may have been settled by another worker, or its backfill may be canceled. */
+  async isOpen(chunk: ChunkRef): Promise<boolean> {
+    return await this.#redis.hget(keysOf(this.#pool).chunks(chunk.backfillId), fieldOf(chunk)) === 'open';
+  }
+
+  /** Writes what came of a chunk; the first write wins. */
+  async settle(tenant: string, chunk: ChunkRef, result: ChunkResult): Promise<boolean> {
+    return this.#end(tenant, chunk, JSON.stringify(result));
+  }
+
+  /** What is known of these; undefined for one that is not queued. */
+  async read(backfillId: string, chunks: readonly ChunkRef[]): Promise<(QueuedChunk | undefined)[]> {
+    if (chunks.length === 0) return [];
+    const values = await this.#redis.hmget(keysOf(this.#pool).chunks(backfillId), ...chunks.map(fieldOf));
+    return values.map((value) => (typeof value !== 'string' ? undefined : value === 'open' ? value : JSON.parse(value) as ChunkResult));
+  }
+
+  /** Forgets results that have been taken. */
+  async forget(backfillId: string, chunks: readonly ChunkRef[]): Promise<void> {
+    if (chunks.length > 0) await this.#redis.hdel(keysOf(this.#pool).chunks(backfillId), ...chunks.map(fieldOf));
+  }
+
+  /** Forgets all chunks of a backfill that has ended. */
+  async forgetAll(backfillId: string): Promise<void> {
+    await this.#redis.unlink(keysOf(this.#pool).chunks(backfillId));
+  }
+
+  async close(): Promise<void> {
+    await this.#queues.close();
+  }
+
+  async #end(tenant: string, chunk: ChunkRef, result: string): Promise<boolean> {
+    const { depth, chunks } = keysOf(this.#pool);
+    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, result) === 1;
+  }
+}
+
+/** A job's name without its backfill. */
+function fieldOf(chunk: ChunkRef): string {
+  return chunkJobId(chunk).slice(chunk.backfillId.length + 1);
+}

@@ -1,0 +1,82 @@
+// Backfills and their chunks as Redis keeps them: one holder, wishes, and a depth that is exact at rest.
+import { type BackfillSpec, moved, unstarted } from '@millrace/protocol';
+import { BackfillStore, Chunks, connect, type NewChunk, readDepth, type Redis } from '@millrace/queue';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startTestRedis, type TestRedis } from './redis-rig.ts';
+
+let server: TestRedis;
+let redis: Redis;
+let store: BackfillStore;
+beforeAll(async () => {
+  server = await startTestRedis({ privately: true });
+  redis = connect({ redisUrl: server.url }, 'worker', () => {});
+  store = new BackfillStore(redis, 60);
+});
+afterAll(async () => {
+  redis.disconnect();
+  await server.stop();
+});
+
+const model = { name: 'iris', version: 1, digest: 'd', pool: 'default', batched: true, signature: { inputs: [], outputs: [] }, labels: [] };
+const spec: BackfillSpec = { model, input: { uri: 'in.csv' }, output: { uri: 'out.csv' }, maxErrorRatio: 1, maxAttempts: 3, priority: 3 };
+const running = moved(moved(unstarted, 'staging'), 'running');
+
+test('a backfill is found by its tenant, and listed newest first, page by page', async () => {
+  const made = [];
+  for (const at of [1000, 2000, 3000]) made.unshift(await store.create('lists', spec, at));
+  expect(await store.find(made[0]?.id ?? '', 'lists')).toEqual(made[0]);
+  expect(await store.find(made[0]?.id ?? '', 'another')).toBeUndefined();
+  const query = { tenant: 'lists', matches: () => true, limit: 2 };
+  const first = await store.list(query);
+  const second = await store.list({ ...query, after: first.next });
+  expect([...first.backfills, ...second.backfills]).toEqual(made);
+  expect([first.next, second.next]).toEqual([made[1]?.id, undefined]);
+});
+
+test('one coordinator has a backfill at a time, and only it writes', async () => {
+  const { id } = await store.create('holds', spec, 1000);
+  const held = await store.hold(id);
+  expect(await store.hold(id)).toBeUndefined();
+  expect([await held?.extend(), await held?.write(moved(unstarted, 'staging'))]).toEqual([true, true]);
+  await held?.release();
+  const next = await store.hold(id);
+  expect(await store.hold(id)).toBeUndefined();
+  expect([await held?.extend(), await held?.write(running)]).toEqual([false, false]);
+  expect((await store.find(id))?.progress.state).toBe('staging');
+  await next?.release();
+});
+
+test('a wish is granted where the state allows it, and taken back by its opposite', async () => {
+  const { id } = await store.create('wishes', spec, 1000);
+  const wish = (of: Parameters<BackfillStore['wish']>[2]) => store.wish(id, 'wishes', of).then(({ wish: standing }) => standing, ({ code }) => code);
+  expect([await wish('resume'), await wish('retry'), await wish('pause'), await wish('pause'), await wish('resume')])
+    .toEqual(['backfill-state', 'backfill-state', 'pause', 'pause', undefined]);
+  await wish('pause');
+  const held = await store.hold(id);
+  await held?.write(moved(unstarted, 'paused'), 'pause');
+  expect([await store.open(), await wish('pause'), await wish('resume'), await wish('cancel'), await wish('resume')])
+    .toEqual([expect.not.arrayContaining([id]), 'backfill-state', 'resume', 'cancel', 'backfill-state']);
+  expect(await store.open()).toContain(id);
+  // It was granted something else meanwhile, so somebody still has to see to it.
+  await held?.write(moved(moved(unstarted, 'paused'), 'running'), 'resume');
+  expect((await store.find(id))?.wish).toBe('cancel');
+  await held?.write(moved(running, 'canceled'), 'cancel');
+  expect([await store.open(), await wish('resume')]).toEqual([expect.not.arrayContaining([id]), 'backfill-state']);
+  await expect(store.wish(id, 'another', 'cancel')).rejects.toMatchObject({ code: 'not-found' });
+});
+
+test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {
+  const chunks = new Chunks(redis, 'default');
+  const chunk = (number: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, chunk: { backfillId: 'bf_1', chunk: number, rows: 10, round: 0, attempt: 1 } });
+  const [one, two] = [chunk(0), chunk(1)];
+  const rows = async () => (await readDepth(redis, 'default')).lanes.bulk.tenants.get('chunks') ?? 0;
+  const done = { ok: true, done: 9, failed: 1, seconds: 1 } as const;
+  for (const next of [one, two, one]) await chunks.add(next);
+  expect([await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([20, 2]);
+  expect([await chunks.settle('chunks', one.chunk, done), await chunks.settle('chunks', one.chunk, { ...done, done: 0 })]).toEqual([true, false]);
+  expect([await chunks.read('bf_1', [one.chunk, two.chunk]), await rows()]).toEqual([[done, 'open'], 10]);
+  await chunks.forget('bf_1', [one.chunk]);
+  expect([await chunks.settle('chunks', one.chunk, done), await chunks.read('bf_1', [one.chunk]), await rows()]).toEqual([false, [undefined], 10]);
+  expect([await chunks.withdraw('chunks', two.chunk), await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([true, 0, 1]);
+  await chunks.close();
+});
