@@ -1,6 +1,6 @@
 // Webhooks end to end: from a prediction to a receiver that verifies what it gets.
 import { newSecret } from '@millrace/delivery';
-import { connect, DeliveryStore, EndpointStore, type Redis } from '@millrace/queue';
+import { connect, DeliveryStore, type Endpoint, EndpointStore, type Redis } from '@millrace/queue';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Receiver, verify } from './receiver.ts';
 import { predict, startTestSystem, type TestSystem, until } from './rig.ts';
@@ -33,7 +33,7 @@ afterEach(() => receiver.stop());
 
 test('a registered endpoint is told of every end, signed and once', async () => {
   const secret = newSecret();
-  const endpoint = await endpoints.create({ tenant: 'default', url: `${receiver.url}/all`, description: '', events: ['prediction.completed', 'prediction.started'], payload: 'full' }, secret, Date.now());
+  const endpoint = await endpoints.create({ tenant: 'default', url: `${receiver.url}/all`, description: '', events: ['prediction.completed', 'prediction.started'], payload: 'full' }, secret, { createdAt: Date.now(), most: 50 }) as Endpoint;
   const { body: prediction } = await predict(system, 'iris', iris);
   const got = await until(() => receiver.of(prediction.id).find(({ body }) => body.type === 'prediction.completed'), 'the webhook');
   verify(secret, got);
@@ -47,7 +47,7 @@ test('a registered endpoint is told of every end, signed and once', async () => 
 /** An endpoint for this path, removed by the test's end. */
 async function endpointAt(path: string, more: Partial<Parameters<EndpointStore['create']>[0]> = {}) {
   const secret = newSecret();
-  const endpoint = await endpoints.create({ tenant: 'default', url: receiver.url + path, description: '', events: ['prediction.completed'], payload: 'thin', ...more }, secret, Date.now());
+  const endpoint = await endpoints.create({ tenant: 'default', url: receiver.url + path, description: '', events: ['prediction.completed'], payload: 'thin', ...more }, secret, { createdAt: Date.now(), most: 50 }) as Endpoint;
   onTestFinished(() => endpoints.remove(endpoint));
   return { ...endpoint, secret };
 }
@@ -94,7 +94,7 @@ test('410 disables an endpoint, nothing but failures disables one too, and other
   expect(told.body).toMatchObject({ type: 'endpoint.disabled', data: { reason: 'gone', url: gone.url } });
 
   const failing = await endpointAt('/failing');
-  await endpoints.writeHealth(failing, { failingSince: Date.now() - 10_000 });
+  await endpoints.changeHealth(failing, () => ({ failingSince: Date.now() - 10_000 }));
   receiver.answer = ({ path }) => (path === '/failing' ? 500 : 204);
   const { body: { id } } = await predict(system, 'iris', iris);
   await until(() => at('/watcher').find(({ body }) => body.data.endpoint_id === failing.id), 'the second event');
@@ -132,7 +132,7 @@ test('a host that does not answer delays nobody else', async () => {
   const silent = await Receiver.start();
   onTestFinished(() => silent.stop());
   silent.answer = () => 'answered';
-  await endpoints.create({ tenant: 'default', url: `${silent.url}/silent`, description: '', events: ['prediction.completed'], payload: 'thin' }, newSecret(), Date.now()).then((endpoint) => onTestFinished(() => endpoints.remove(endpoint)));
+  await endpoints.create({ tenant: 'default', url: `${silent.url}/silent`, description: '', events: ['prediction.completed'], payload: 'thin' }, newSecret(), { createdAt: Date.now(), most: 50 }).then((endpoint) => onTestFinished(() => endpoints.remove(endpoint as Endpoint)));
   const sent = await Promise.all(Array.from({ length: 60 }, () => predict(system, 'iris', iris)));
   await until(() => sent.every(({ body: { id } }) => receiver.of(id).some(({ path }) => path === '/healthy')), 'the healthy ones', 10);
   expect(silent.received.length).toBeLessThanOrEqual(8);

@@ -82,11 +82,12 @@ export class Sender {
     this.#agent = new Agent({ connect: this.#connector(connectTimeoutMs), allowH2: false, maxHeaderSize: maxHeaderBytes, headersTimeout: 0, bodyTimeout: 0 });
   }
 
-  /** Posts the body once. Redirects are not followed, proxies of the environment not used. Rejects only with the reason of the signal. */
+  /** Posts the body once. Redirects are not followed, proxies of the environment not used. Rejects with the reason of the signal, and where a header cannot be sent. */
   attempt({ url, headers, body, signal }: Attempt): Promise<AttemptResult> {
     const startedAt = performance.now();
     const target = this.#policy.read(url);
     if (typeof target === 'string') return Promise.resolve({ kind: 'refused', reason: target, durationMs: 0 });
+    if (this.#closing) return Promise.reject(new Error('the sender is closed'));
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
     const { origin, pathname, search, protocol } = target.url;
     return new Promise((resolve, reject) => {
@@ -186,7 +187,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     const { resolve, reject, tls } = this.#options;
     if (this.#status > 0) this.#answer();
     else if (error instanceof TargetRefused) resolve({ kind: 'refused', reason: error.message, durationMs: this.#durationMs });
-    else if (error instanceof errors.InvalidArgumentError || error instanceof errors.ClientClosedError || error instanceof errors.ClientDestroyedError) reject(error);
+    else if (error instanceof errors.InvalidArgumentError) reject(error);
     else resolve({ kind: 'failed', reason: reasonOf(error, { tls, connected: this.#controller !== undefined }), durationMs: this.#durationMs });
   }
 
@@ -233,6 +234,8 @@ const reasons: Readonly<Record<string, FailureReason>> = {
   EADDRNOTAVAIL: 'the host cannot be reached',
   ECONNRESET: 'the connection was closed before an answer came',
   EPIPE: 'the connection was closed before an answer came',
+  UND_ERR_CLOSED: 'the connection was closed before an answer came',
+  UND_ERR_DESTROYED: 'the connection was closed before an answer came',
   UND_ERR_SOCKET: 'the connection was closed before an answer came',
   ETIMEDOUT: 'timed out while connecting',
   UND_ERR_CONNECT_TIMEOUT: 'timed out while connecting',

@@ -7,6 +7,7 @@ export { type ChunkClaim, type Claim, Consumer, HandBack, type Handlers, lockMs 
 export {
   type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
 } from './deliveries.ts';
+export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
 export { readDepth } from './depth.ts';
 export { type Endpoint, type EndpointHealth, EndpointStore, hears, type KnownEndpoint, type NewEndpoint, type Secrets } from './endpoints.ts';
 export { type FeedEvent, type FeedPart, followFeed, readFeed } from './feed.ts';
