@@ -28,7 +28,7 @@ export class Chunks {
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
   async add({ tenant, model, priority, chunk }: NewChunk): Promise<void> {
     const { depth, chunks } = keysOf(this.#pool);
-    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, keptSeconds);
+    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.chunk.rows, keptSeconds);
     await this.#queues.add(this.#pool, { format: bundleFormat, tenant, model, lane: 'bulk', priority, chunk }, { jobId: chunkJobId(chunk) });
   }
 
@@ -72,7 +72,7 @@ export class Chunks {
 
   async #end(tenant: string, chunk: ChunkRef, result: string): Promise<boolean> {
     const { depth, chunks } = keysOf(this.#pool);
-    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, result) === 1;
+    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.chunk.rows, result) === 1;
   }
 }
 
