@@ -18,12 +18,14 @@ async function work(): Promise<void> {
   const settler = new Settler(redis, pool, 600);
   const consumer = new Consumer({
     redis, pool, lane: 'online', onError,
-    handle: async ({ bundleId, bundle: { tenant, lane, replyTo, model }, predictions }) => {
-      const settlements = [...predictions].map(([index, { rows, acceptedAt }]) => {
-        const record: ResultRecord = { outcome: 'succeeded', model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), outputs };
-        return { index, record };
-      });
-      await settler.settle({ bundleId, tenant, lane, replyTo }, settlements);
+    handlers: {
+      bundle: async ({ bundleId, bundle: { tenant, lane, replyTo, model }, predictions }) => {
+        const settlements = [...predictions].map(([index, { rows, acceptedAt }]) => {
+          const record: ResultRecord = { outcome: 'succeeded', model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), outputs };
+          return { index, record };
+        });
+        await settler.settle({ bundleId, tenant, lane, replyTo }, settlements);
+      },
     },
   });
   consumer.start();

@@ -33,7 +33,7 @@ export class History {
   /** To be told of every log line. */
   readonly hear: ServiceLog = (service, fields) => {
     if (fields['msg'] !== 'micro-batch runs') this.#keep(service, fields);
-    else for (const id of fields['predictionIds'] as string[]) this.startsOf(id).push({ worker: service, at: performance.now() });
+    else for (const id of fields['pieces'] as string[]) this.startsOf(id).push({ worker: service, at: performance.now() });
     if (String(fields['msg']).startsWith('ended unexpectedly')) this.ends++;
     for (const listener of this.#listeners) listener(service, fields);
   };

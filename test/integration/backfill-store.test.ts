@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 const model = { name: 'iris', version: 1, digest: 'd', pool: 'default', batched: true, signature: { inputs: [], outputs: [] }, labels: [] };
-const spec: BackfillSpec = { model, input: { uri: 'in.csv' }, output: { uri: 'out.csv' }, maxErrorRatio: 1, maxAttempts: 3, priority: 3 };
+const spec: BackfillSpec = { model, data: { input: { uri: 'in.csv' }, output: { uri: 'out.csv' } }, maxAttempts: 3, priority: 3 };
 const running = moved(moved(unstarted, 'staging'), 'running');
 
 test('a backfill is found by its tenant, and listed newest first, page by page', async () => {
@@ -67,7 +67,7 @@ test('a wish is granted where the state allows it, and taken back by its opposit
 
 test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {
   const chunks = new Chunks(redis, 'default');
-  const chunk = (number: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, chunk: { backfillId: 'bf_1', chunk: number, rows: 10, round: 0, attempt: 1 } });
+  const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });
   const [one, two] = [chunk(0), chunk(1)];
   const rows = async () => (await readDepth(redis, 'default')).lanes.bulk.tenants.get('chunks') ?? 0;
   const done = { ok: true, done: 9, failed: 1, seconds: 1 } as const;

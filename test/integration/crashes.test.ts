@@ -32,8 +32,8 @@ const deaths = ({ logs }: TestSystem) => logs.filter(({ msg }) => msg === restar
 /** How often each prediction was started. */
 function runsOf({ logs }: TestSystem): Map<string, number> {
   const runs = new Map<string, number>();
-  for (const { msg, predictionIds } of logs) {
-    if (msg === 'micro-batch runs') for (const id of predictionIds as string[]) runs.set(id, (runs.get(id) ?? 0) + 1);
+  for (const { msg, pieces } of logs) {
+    if (msg === 'micro-batch runs') for (const id of pieces as string[]) runs.set(id, (runs.get(id) ?? 0) + 1);
   }
   return runs;
 }

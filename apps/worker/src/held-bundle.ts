@@ -2,23 +2,17 @@
 import { labelsOf } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import {
-  type BundledPrediction, joinRows, type Lane, mapTensors, type MillraceError, type Outcome, predictionId, presentPrediction, type ResultRecord, rowsOf,
+  type BundledPrediction, joinRows, mapTensors, type MillraceError, type Outcome, predictionId, presentPrediction, type ResultRecord, rowsOf,
   type Tensors, toWireAll,
 } from '@millrace/protocol';
 import type { Claim, Settlement } from '@millrace/queue';
+import type { Piece, PieceOwner } from './piece.ts';
 
-/** Some rows of one prediction: what a micro-batch is made of. A prediction of more rows than a micro-batch has several. */
-export interface Piece {
+/** Some rows of one prediction. */
+export interface PredictionPiece extends Piece {
   readonly held: HeldBundle;
   readonly progress: Progress;
-  readonly version: ModelVersion;
   readonly place: number;
-  readonly inputs: Tensors;
-  readonly lane: Lane;
-  readonly priority: number;
-  readonly rows: number;
-  readonly arrivedAt: number;
-  readonly deadlineAt: number | undefined;
 }
 
 /** How far one prediction is: `open` until its end is decided here, `settled` once Redis has its record or its next attempt. */
@@ -83,14 +77,14 @@ export class HeldBundle {
   }
 
   /** Cuts a prediction into pieces of at most `max_rows`, where the model has a batch dimension. */
-  cut(progress: Progress, inputs: Tensors, version: ModelVersion): Piece[] {
+  cut(owner: PieceOwner, { progress, inputs, version }: { progress: Progress; inputs: Tensors; version: ModelVersion }): PredictionPiece[] {
     const { rows, deadlineAt } = progress.prediction;
     const { maxRows } = version.manifest.batching;
     const count = version.batched ? Math.ceil(rows / maxRows) : 1;
     progress.outputs = Array.from({ length: count });
     progress.piecesLeft = count;
     const { bundle: { lane, priority }, claimedAt } = this.claim;
-    const common = { held: this, progress, version, lane, priority, arrivedAt: claimedAt, deadlineAt };
+    const common = { owner, held: this, progress, version, lane, priority, arrivedAt: claimedAt, deadlineAt };
     if (count === 1) return [{ ...common, place: 0, inputs, rows }];
     return progress.outputs.map((_, place) => {
       const from = place * maxRows;
@@ -100,7 +94,7 @@ export class HeldBundle {
   }
 
   /** Takes a piece's outputs; the prediction's settlement where it was the last one. */
-  complete({ progress, place, version }: Piece, { outputs, inferenceMs, batchRows }: PieceResult): Settlement | undefined {
+  complete({ progress, place, version }: PredictionPiece, { outputs, inferenceMs, batchRows }: PieceResult): Settlement | undefined {
     progress.outputs[place] = outputs;
     progress.inferenceMs += inferenceMs;
     progress.batchRows = Math.max(progress.batchRows, batchRows);

@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
-import { lanes } from '@millrace/protocol';
 import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Predictor } from './predict.ts';
+import { Runner } from './runner.ts';
 import { Starts } from './starts.ts';
 
 const config = startingConfig('A Millrace worker', WorkerConfig, process);
@@ -29,7 +29,7 @@ const engine = new InferenceEngine({
     log.info({ model: name, version, loadMs: Math.round(loadMs), thread, providers, batched }, 'model loaded');
   },
   onWarning: (message, fields) => log.warn(fields, message),
-  onCapacity: () => predictor.pump(),
+  onCapacity: () => runner.pump(),
   onThreadDeath: (error) => life.fail(error),
 });
 let started = false;
@@ -46,10 +46,11 @@ const subscriber = connect(config, 'subscriber', onError);
 life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
 for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
+const runner = new Runner({ engine, metrics, log });
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
-const consumers: readonly Consumer[] = lanes.map((lane) => new Consumer({
-  redis, pool, lane, handle: (claim) => predictor.handle(claim), onError: (error) => log.warn({ err: error, lane }, 'claiming failed'),
-}));
+const consumer = new Consumer({
+  redis, pool, lane: 'online', handlers: { bundle: (claim) => predictor.handle(claim) }, onError: (error) => log.warn({ err: error }, 'claiming failed'),
+});
 const marks = new Marks(redis, { pool, replica: randomUUID(), retentionSeconds: config.retentionSeconds });
 life.own('marks', () => marks.close());
 await new EndpointStore(redis).openPool(pool);
@@ -57,10 +58,10 @@ const starts = new Starts(redis, pool, onError);
 await starts.start();
 life.own('starts', () => starts.stop());
 const predictor = new Predictor({
-  repository, engine, cancellations, marks, starts, threads, metrics, log,
+  repository, runner, cancellations, marks, starts, threads, metrics, log,
   settler: new Settler(redis, pool, config.retentionSeconds),
   payloads: new Payloads(redis, pool),
-  onAppetite: (bundles) => { for (const consumer of consumers) consumer.concurrency = bundles; },
+  onAppetite: (bundles) => { consumer.concurrency = bundles; },
 });
 // From here on it may be told of cancellations.
 await cancellations.start();
@@ -72,11 +73,12 @@ await preload(repository.models.flatMap(({ versions }) => versions.slice(0, 1)))
 const scanning = new AbortController();
 life.own('model scan', () => scanning.abort());
 void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
-for (const consumer of consumers) consumer.start();
-life.own('consumers', async () => {
-  await Promise.all(consumers.map((consumer) => consumer.stopClaiming()));
+consumer.start();
+life.own('consumer', async () => {
+  await consumer.stopClaiming();
+  runner.stop();
   predictor.stop();
-  await Promise.all(consumers.map((consumer) => consumer.close()));
+  await consumer.close();
 });
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
@@ -93,5 +95,5 @@ async function preload(versions: readonly ModelVersion[]): Promise<void> {
     }
   }));
   // A thread that was loading takes work again.
-  predictor.pump();
+  runner.pump();
 }

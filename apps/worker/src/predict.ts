@@ -1,19 +1,19 @@
 // From a claimed bundle to settled predictions: the worker's story.
-import { type MicroBatch, MicroBatcher } from '@millrace/batching';
-import type { InferenceEngine, ItemOutcome } from '@millrace/inference';
+import type { ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import { MillraceError, parsePredictionId, predictionId } from '@millrace/protocol';
 import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Settlement, type Settler } from '@millrace/queue';
 import { Appetite } from './appetite.ts';
 import { ClaimReader, type ClaimReaderOptions } from './claim-reader.ts';
-import { groupKey } from './group-key.ts';
-import { HeldBundle, type Piece, type Progress } from './held-bundle.ts';
+import { HeldBundle, type PredictionPiece, type Progress } from './held-bundle.ts';
 import type { WorkerMetrics } from './metrics.ts';
+import type { Piece, PieceOwner } from './piece.ts';
 import { retryDelayMs } from './retry-delay.ts';
+import type { Runner } from './runner.ts';
 import type { Starts } from './starts.ts';
 
 export interface PredictorOptions extends ClaimReaderOptions {
-  readonly engine: InferenceEngine;
+  readonly runner: Runner;
   readonly settler: Settler;
   readonly marks: Marks;
   readonly cancellations: Cancellations;
@@ -24,21 +24,13 @@ export interface PredictorOptions extends ClaimReaderOptions {
   readonly onAppetite: (bundles: number) => void;
 }
 
-type Batch = MicroBatch<Piece, ModelVersion>;
-
-export class Predictor {
+export class Predictor implements PieceOwner {
+  readonly name = 'predictions';
   readonly #options: PredictorOptions;
   readonly #reader: ClaimReader;
   readonly #appetite: Appetite;
-  readonly #batcher = new MicroBatcher<Piece, ModelVersion>((piece) => this.#expire(piece));
   /** By job. */
   readonly #held = new Map<string, HeldBundle>();
-  /** Pieces of one prediction each. A replica died with them: they run one at a time, and nothing runs beside them. */
-  #suspects: (readonly Piece[])[] = [];
-  #alone: HeldBundle | undefined;
-  #running = 0;
-  #holdTimer: NodeJS.Timeout | undefined;
-  #stopping = false;
 
   constructor(options: PredictorOptions) {
     this.#options = options;
@@ -64,8 +56,8 @@ export class Predictor {
     try {
       await this.#take(held);
       held.endIfSettled();
-      if (this.#stopping) this.#handBackIfStill(held);
-      this.pump();
+      if (this.#options.runner.stopping) this.#handBackIfStill(held);
+      this.#options.runner.pump();
       await held.ended;
     } finally {
       claim.lost.removeEventListener('abort', onLost);
@@ -80,15 +72,11 @@ export class Predictor {
     for (const held of this.#held.values()) {
       if (address && held.claim.bundleId === address.bundleId) held.markSettled(address.index);
     }
-    this.#batcher.removeWhere(({ progress }) => progress.state === 'settled');
+    this.#options.runner.removeWhere((piece) => this.#isOwn(piece) && piece.progress.state === 'settled');
   }
 
-  /** Lets running micro-batches end and gives everything else back. */
+  /** Gives everything back that does not run. To be called when the runner has stopped. */
   stop(): void {
-    this.#stopping = true;
-    clearTimeout(this.#holdTimer);
-    this.#batcher.removeWhere(() => true);
-    this.#suspects = [];
     for (const held of this.#held.values()) this.#handBackIfStill(held);
   }
 
@@ -110,21 +98,15 @@ export class Predictor {
       if (held.givenUp) return;
       // Ended above, or canceled while its inputs were read.
       if (progress.state !== 'open') continue;
-      if (pieces instanceof MillraceError) await this.#fail(held, progress, pieces);
-      else if (orphaned || marks.suspect) this.#suspects.push(pieces);
-      else for (const piece of pieces) this.#add(piece);
+      if (pieces instanceof MillraceError) await this.#fail(held, progress, pieces, false);
+      else if (orphaned || marks.suspect) this.#suspectPieces(held, pieces);
+      else for (const piece of pieces) this.#options.runner.add(piece);
     }
   }
 
-  async #piecesOf(held: HeldBundle, progress: Progress, version: ModelVersion): Promise<readonly Piece[] | MillraceError> {
+  async #piecesOf(held: HeldBundle, progress: Progress, version: ModelVersion): Promise<readonly PredictionPiece[] | MillraceError> {
     const inputs = await this.#reader.inputs(held.claim, progress);
-    return inputs instanceof MillraceError ? inputs : held.cut(progress, inputs, version);
-  }
-
-  #add(piece: Piece): void {
-    const { version } = piece;
-    const { maxRows, maxDelayMs } = version.manifest.batching;
-    this.#batcher.add(groupKey(piece), piece, { version, maxRows: version.batched ? maxRows : 1, maxDelayMs });
+    return inputs instanceof MillraceError ? inputs : held.cut(this, { progress, inputs, version });
   }
 
   /** What need not run any more. Redis is only asked where a cancellation or an earlier claim may have been missed here. */
@@ -137,57 +119,23 @@ export class Predictor {
     return { ...unmarked, done: new Set([...predictions.keys()].filter((index) => cancellations.has(predictionId(bundleId, index)))) };
   }
 
-  /** Starts what may run now. To be called whenever a thread may have become free. */
-  pump(): void {
-    clearTimeout(this.#holdTimer);
-    if (this.#stopping || this.#alone) return;
-    if (this.#suspects.length > 0) {
-      if (this.#running === 0) void this.#runAlone(this.#suspects.shift() as readonly Piece[]);
-      return;
+  begin(pieces: readonly PredictionPiece[], startedAt: number): void {
+    const { starts } = this.#options;
+    const begun = new Map<Claim, number[]>();
+    for (const { held, held: { claim }, progress } of pieces) {
+      held.running++;
+      if (progress.startedAt !== undefined) continue;
+      progress.startedAt = startedAt;
+      if (!starts.wanted(claim, progress.prediction)) continue;
+      const indexes = begun.get(claim);
+      if (indexes) indexes.push(progress.index);
+      else begun.set(claim, [progress.index]);
     }
-    const { engine } = this.#options;
-    for (;;) {
-      const next = this.#batcher.next(Date.now(), (version, full) => engine.canTake(version, full));
-      if (next.kind === 'hold') this.#holdTimer = setTimeout(() => this.pump(), next.ms);
-      if (next.kind !== 'run') return;
-      void this.#run(next.batch);
-    }
+    for (const [claim, indexes] of begun) starts.tell(claim, indexes, startedAt);
   }
 
-  /** Runs one prediction with nothing beside it, behind a mark: if this replica dies too, the mark says of what. */
-  async #runAlone(pieces: readonly Piece[]): Promise<void> {
-    const { marks } = this.#options;
-    const [{ held, held: { claim: { bundleId } }, progress, progress: { index, prediction } }] = pieces as readonly [Piece];
-    this.#alone = held;
-    try {
-      if ((prediction.deadlineAt ?? Infinity) <= Date.now()) this.#expire(pieces[0] as Piece);
-      if (progress.state !== 'open') return;
-      await marks.running(bundleId, index);
-      for (const piece of pieces) {
-        if (progress.state === 'open' && !this.#stopping) await this.#run({ version: piece.version, items: [piece], rows: piece.rows });
-      }
-      // Nothing waits for it: whoever gets the bundle next is told of that on the same connection, after this.
-      marks.ran(bundleId, index).catch(() => { /* what has ended is not looked for */ });
-    } catch (error) {
-      this.#abandon(held, error as Error);
-    } finally {
-      this.#alone = undefined;
-      if (this.#stopping) this.#handBackIfStill(held);
-      else this.pump();
-    }
-  }
-
-  /** Resolves when the micro-batch has run and what came of it is settled. */
-  async #run({ version, items: pieces, rows }: Batch): Promise<void> {
-    const startedAt = Date.now();
-    this.#running++;
-    this.#begin(pieces, startedAt);
-    this.#logRun(pieces);
-    const outcomes = await this.#options.engine.run(version, pieces);
-    this.#running--;
-    this.pump();
-    this.#measure(version, pieces, rows, startedAt, outcomes);
-
+  async end(pieces: readonly PredictionPiece[], outcomes: readonly ItemOutcome[], alone: boolean): Promise<void> {
+    this.#measure(pieces, outcomes);
     const settlements = new Map<HeldBundle, Settlement[]>();
     const failures: Promise<void>[] = [];
     for (const [place, piece] of pieces.entries()) {
@@ -199,18 +147,52 @@ export class Predictor {
       if (progress.state !== 'open') continue;
       const settlement = outcome.ok ? held.complete(piece, outcome) : undefined;
       if (settlement) ofBundle.push(settlement);
-      else if (!outcome.ok) failures.push(this.#fail(held, progress, outcome.error));
+      else if (!outcome.ok) failures.push(this.#fail(held, progress, outcome.error, alone));
     }
     await Promise.all([...failures, ...[...settlements].map(([held, ofBundle]) => this.#settle(held, ofBundle))]);
   }
 
+  expire(piece: PredictionPiece): void {
+    const { held, progress } = piece;
+    // Once the first piece of a prediction has started, the others may take their time.
+    if (progress.startedAt !== undefined) this.#options.runner.add({ ...piece, deadlineAt: undefined });
+    else if (progress.state === 'open') void this.#settle(held, [held.end(progress, held.claim.attempt > 1 ? 'failed' : 'expired', expired)]);
+  }
+
+  nameOf({ held, progress }: PredictionPiece): string {
+    return predictionId(held.claim.bundleId, progress.index);
+  }
+
+  /** A replica died with them: they run one prediction at a time, and nothing runs beside them. */
+  #suspectPieces(held: HeldBundle, pieces: readonly PredictionPiece[]): void {
+    const { runner } = this.#options;
+    const ended = () => { if (runner.stopping) this.#handBackIfStill(held); };
+    runner.suspect({ held, lane: held.claim.bundle.lane, run: (run) => this.#runAlone(pieces, run), ended });
+  }
+
+  /** Runs one prediction, with nothing beside it, behind a mark: if this replica dies too, the mark says of what. */
+  async #runAlone(pieces: readonly PredictionPiece[], run: (piece: PredictionPiece) => Promise<void>): Promise<void> {
+    const { marks, runner } = this.#options;
+    const [{ held, held: { claim: { bundleId } }, progress, progress: { index, prediction } }] = pieces as readonly [PredictionPiece];
+    try {
+      if ((prediction.deadlineAt ?? Infinity) <= Date.now()) this.expire(pieces[0] as PredictionPiece);
+      if (progress.state !== 'open') return;
+      await marks.running(bundleId, index);
+      for (const piece of pieces) if (progress.state === 'open' && !runner.stopping) await run(piece);
+      // Nothing waits for it: whoever gets the bundle next is told of that on the same connection, after this.
+      marks.ran(bundleId, index).catch(() => { /* what has ended is not looked for */ });
+    } catch (error) {
+      this.#abandon(held, error as Error);
+    }
+  }
+
   /** Ends a prediction that failed; where the failure may pass, queues it again instead. */
-  async #fail(held: HeldBundle, progress: Progress, error: MillraceError): Promise<void> {
+  async #fail(held: HeldBundle, progress: Progress, error: MillraceError, alone: boolean): Promise<void> {
     const { marks, metrics } = this.#options;
     const { claim, claim: { attempt, bundle } } = held;
     const { prediction, index } = progress;
     if (progress.state !== 'open') return;
-    if (error.code === 'worker-crashed' && !this.#alone) return this.#suspect(held);
+    if (error.code === 'worker-crashed' && !alone) return this.#suspect(held);
     const delayMs = retryDelayMs({ error, attempt, prediction, now: Date.now(), random: Math.random() });
     if (delayMs === undefined) return this.#settle(held, [held.end(progress, 'failed', error)]);
     progress.state = 'decided';
@@ -252,59 +234,33 @@ export class Predictor {
         held.markSettled(index);
       }
     }
-    if (this.#stopping) this.#handBackIfStill(held);
-  }
-
-  #expire(piece: Piece): void {
-    const { held, progress } = piece;
-    // Once the first piece of a prediction has started, the others may take their time.
-    if (progress.startedAt !== undefined) this.#add({ ...piece, deadlineAt: undefined });
-    else if (progress.state === 'open') void this.#settle(held, [held.end(progress, held.claim.attempt > 1 ? 'failed' : 'expired', expired)]);
+    if (this.#options.runner.stopping) this.#handBackIfStill(held);
   }
 
   /** Gives a bundle up: whoever claims it next finds what is settled and goes on. */
   #abandon(held: HeldBundle, error: Error): void {
-    this.#batcher.removeWhere((piece) => piece.held === held);
-    this.#suspects = this.#suspects.filter(([first]) => first?.held !== held);
+    const { runner } = this.#options;
+    runner.removeWhere((piece) => this.#isOwn(piece) && piece.held === held);
+    runner.acquit(held);
     held.giveUp(error);
   }
 
   #handBackIfStill(held: HeldBundle): void {
-    if (held.running === 0 && held !== this.#alone) held.giveUp(new HandBack('the worker is stopping'));
+    if (held.running === 0 && !this.#options.runner.runsAlone(held)) held.giveUp(new HandBack('the worker is stopping'));
   }
 
-  #begin(pieces: readonly Piece[], startedAt: number): void {
-    const { starts } = this.#options;
-    const begun = new Map<Claim, number[]>();
-    for (const { held, held: { claim }, progress } of pieces) {
-      held.running++;
-      if (progress.startedAt !== undefined) continue;
-      progress.startedAt = startedAt;
-      if (!starts.wanted(claim, progress.prediction)) continue;
-      const indexes = begun.get(claim);
-      if (indexes) indexes.push(progress.index);
-      else begun.set(claim, [progress.index]);
-    }
-    for (const [claim, indexes] of begun) starts.tell(claim, indexes, startedAt);
+  #isOwn(piece: Piece): piece is PredictionPiece {
+    return piece.owner === this;
   }
 
-  #logRun(pieces: readonly Piece[]): void {
-    const { log } = this.#options;
-    if (log.isLevelEnabled('debug')) {
-      log.debug({ model: pieces[0]?.version.id.name, predictionIds: pieces.map(({ held, progress }) => predictionId(held.claim.bundleId, progress.index)), alone: this.#alone !== undefined }, 'micro-batch runs');
-    }
-  }
-
-  #measure(version: ModelVersion, pieces: readonly Piece[], rows: number, startedAt: number, outcomes: readonly ItemOutcome[]): void {
+  #measure(pieces: readonly PredictionPiece[], outcomes: readonly ItemOutcome[]): void {
     const ran = outcomes.find((outcome) => outcome.ok);
     if (!ran) return;
-    const { metrics, onAppetite } = this.#options;
-    const oldestAt = pieces.reduce((oldest, { arrivedAt }) => Math.min(oldest, arrivedAt), Infinity);
-    metrics.of(version.id).ran(rows, ran.inferenceMs / 1000, (startedAt - oldestAt) / 1000);
+    const { onAppetite, runner } = this.#options;
     this.#appetite.ran(ran.batchRows, ran.inferenceMs / 1000);
     // What is claimed behind suspects would only wait, and be orphaned with them if this replica dies too.
-    const suspects = this.#alone !== undefined || this.#suspects.length > 0;
-    onAppetite(suspects ? 1 : this.#appetite.bundles(version.manifest.batching.maxRows));
+    const { version } = pieces[0] as PredictionPiece;
+    onAppetite(runner.suspicious ? 1 : this.#appetite.bundles(version.manifest.batching.maxRows));
   }
 }
 

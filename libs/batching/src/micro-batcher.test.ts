@@ -99,7 +99,7 @@ test('every item comes out exactly once, and only an item larger than the limit 
     }
     expect([...ran, ...expired].toSorted()).toEqual(pieces.map((_, index) => String(index)).toSorted());
     for (const name of expired) expect(pieces[Number(name)]?.deadlineAt ?? Infinity).toBeLessThanOrEqual(now);
-    expect(it.rows).toBe(0);
+    expect([it.rowsOf('online'), it.rowsOf('bulk')]).toEqual([0, 0]);
   }));
 });
 

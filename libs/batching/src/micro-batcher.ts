@@ -115,9 +115,9 @@ export class MicroBatcher<Item extends WorkItem, Version> {
   }
 
   /** Rows that wait to run. */
-  get rows(): number {
+  rowsOf(lane: Lane): number {
     let rows = 0;
-    for (const group of this.#all()) rows += group.rows;
+    for (const group of this.#groups[lane].values()) rows += group.rows;
     return rows;
   }
 
@@ -137,13 +137,13 @@ export class MicroBatcher<Item extends WorkItem, Version> {
   }
 
   /** The most urgent micro-batch that may run now. `canRun` says whether a thread would take it (`full`: waiting gains nothing). */
-  next(now: number, canRun: (version: Version, full: boolean) => boolean): Next<Item, Version> {
+  next(now: number, canRun: (version: Version, full: boolean, lane: Lane) => boolean): Next<Item, Version> {
     this.#expire(now);
     const groups = this.#all();
     // Where one group is full, the place behind a running micro-batch goes to the most urgent, full or not: else a stream
     // of full bulk batches would keep a lone online prediction out for ever.
     const anyFull = groups.some(isFull);
-    const candidates = groups.filter((group) => canRun(group.version, anyFull));
+    const candidates = groups.filter((group) => canRun(group.version, anyFull, group.lane));
     const [first, ...others] = candidates.filter((group) => holdMs(group, now) === 0);
     if (first) {
       const urgent = others.reduce((best, group) => (compareUrgency(group, best) < 0 ? group : best), first);

@@ -1,5 +1,6 @@
 // A backfill as processes hand it to each other: what was asked for, how far it is, and its chunks.
 import { randomBytes } from 'node:crypto';
+import type { BackfillData } from './backfill-data.ts';
 import type { ModelVersionId } from './bundle.ts';
 import type { Problem } from './errors.ts';
 import type { Signature } from './signature.ts';
@@ -40,32 +41,6 @@ export const wishStates: Readonly<Record<BackfillWish, readonly BackfillState[]>
   retry: ['completed'],
 };
 
-export const backfillFormats = ['csv', 'ndjson', 'openai-batch', 'parquet'] as const;
-/** `openai-batch`: lines with `custom_id` and `body`, whose members are the columns. */
-export type BackfillFormat = (typeof backfillFormats)[number];
-
-export const backfillOutputFormats = ['csv', 'ndjson', 'parquet'] as const;
-export type BackfillOutputFormat = (typeof backfillOutputFormats)[number];
-
-/** Where the rows come from. */
-export interface BackfillInput {
-  /** A path, a glob of many files, or the same on an object store: `s3://bucket/key`. */
-  readonly uri: string;
-  /** By the name's ending where it is left out. */
-  readonly format?: BackfillFormat;
-  /** Of CSV; found out where they are left out. */
-  readonly header?: boolean;
-  readonly delimiter?: string;
-  readonly quote?: string;
-}
-
-export interface BackfillOutput {
-  readonly uri: string;
-  readonly format?: BackfillOutputFormat;
-  /** A row's vector as one column that holds a list, or as a column an element. */
-  readonly vectors?: 'lists' | 'columns';
-}
-
 /** The version that it runs, pinned when it was made. */
 export interface PinnedModel extends ModelVersionId {
   readonly pool: string;
@@ -77,20 +52,12 @@ export interface PinnedModel extends ModelVersionId {
 /** What was asked for. Nothing of it changes. */
 export interface BackfillSpec {
   readonly model: PinnedModel;
-  readonly input: BackfillInput;
-  readonly output: BackfillOutput;
-  /** By the model's input: the columns that make it, or the one that holds lists. Inputs and columns of the same name need no saying. */
-  readonly mapping?: Readonly<Record<string, string | readonly string[]>>;
-  readonly idColumn?: string;
-  /** Columns of the input that stand in the output too. */
-  readonly carry?: readonly string[];
-  /** It fails once more than this share of its rows has failed. */
-  readonly maxErrorRatio: number;
+  readonly data: BackfillData;
   /** How often a chunk is run where it fails for a reason that may pass. */
   readonly maxAttempts: number;
   /** Within the bulk lane: lower ones are claimed and run first. */
   readonly priority: number;
-  /** Rows of a chunk; by the size of a row where it is left out. */
+  /** Most rows of a chunk. */
   readonly chunkRows?: number;
 }
 
@@ -120,7 +87,7 @@ export interface BackfillProgress {
   /** How often failed rows were run again. */
   readonly round: number;
   /** Written files; absent until they are there. */
-  readonly files?: { readonly errors: string; readonly manifest: string };
+  readonly files?: { readonly errors?: string; readonly manifest: string };
 }
 
 export interface BackfillRecord {
@@ -152,12 +119,37 @@ export function isBackfillId(text: string): boolean {
   return /^bf_[0-9a-f]{32}$/.test(text);
 }
 
+/** A part of the input that one worker takes on at a time. */
+export interface Chunk {
+  /** From 0, in the order of the input. */
+  readonly index: number;
+  /** The number of its first row, from 1 over all files. */
+  readonly firstRow: number;
+  readonly rows: number;
+  /** Which of the source's files its rows come from. */
+  readonly file: number;
+  /** The line of that file where it begins, from 1; 0 where there are no lines. */
+  readonly firstLine: number;
+  readonly data: TextBlock | ParquetRows;
+}
+
+/** A staged file with whole records as they stood in the input, in UTF-8. */
+export interface TextBlock {
+  readonly block: string;
+  readonly sizeBytes: number;
+  readonly longestRowBytes: number;
+}
+
+/** Rows of a Parquet file that stays where it is. */
+export interface ParquetRows {
+  /** The first of them in its file, from 0. */
+  readonly offset: number;
+}
+
 /** A chunk as a job names it. */
 export interface ChunkRef {
   readonly backfillId: string;
-  /** From 0, in the order of the input. */
-  readonly chunk: number;
-  readonly rows: number;
+  readonly chunk: Chunk;
   /** How often failed rows were run again: its part replaces that of the round before. */
   readonly round: number;
   /** 1 unless it failed before, in this round. */
@@ -166,7 +158,7 @@ export interface ChunkRef {
 
 /** A chunk's job. The same for whoever asks for it, so that it is queued once. */
 export function chunkJobId({ backfillId, chunk, round, attempt }: ChunkRef): string {
-  return `${backfillId}-${chunk}-${round}-${attempt}`;
+  return `${backfillId}-${chunk.index}-${round}-${attempt}`;
 }
 
 /** What came of a chunk. */

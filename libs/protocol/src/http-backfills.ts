@@ -1,50 +1,25 @@
 // The public API's bodies for backfills.
 import Type, { type Static } from 'typebox';
-import { backfillFormats, backfillOutputFormats, type BackfillRecord, backfillStates } from './backfill.ts';
+import { type BackfillRecord, backfillStates } from './backfill.ts';
+import { backfillMembers } from './backfill-data.ts';
 import type { Problem } from './errors.ts';
 import { ProblemDocument } from './http.ts';
 import { modelRefPattern } from './model-ref.ts';
 import { attempts, priorities } from './prediction.ts';
 import { closed, orNull } from './schema.ts';
 
-export const backfillLimits = {
-  uriLength: 2048,
-  columns: 65_536,
-  columnLength: 256,
-  chunkRows: 1_048_576,
-} as const;
-
-const place = (description: string, examples: string[]) => Type.String({ minLength: 1, maxLength: backfillLimits.uriLength, description, examples });
-const column = Type.String({ minLength: 1, maxLength: backfillLimits.columnLength });
-const columns = Type.Array(column, { minItems: 1, maxItems: backfillLimits.columns });
-const character = (description: string) => Type.Optional(Type.String({ minLength: 1, maxLength: 1, description }));
+export const backfillLimits = { leastChunkRows: 16, mostChunkRows: 1_048_576 } as const;
 
 export const BackfillRequest = Type.Object({
   model: Type.String({ pattern: modelRefPattern, description: '`name` (its newest version), `name@version` or `name@alias`. The version is pinned now', examples: ['digits', 'digits@2'] }),
-  input: Type.Object({
-    uri: place('A file, a glob of many files, or the same on an object store; in one of the places that the server allows', ['data.csv', 's3://bucket/rows/*.parquet']),
-    format: Type.Optional(Type.Enum([...backfillFormats], { description: 'By the name’s ending where it is left out. `openai-batch`: lines with `custom_id` and `body`, whose members are the columns' })),
-    header: Type.Optional(Type.Boolean({ description: 'Whether CSV has a header; found out where it is left out' })),
-    delimiter: character('Between the fields of CSV; found out where it is left out'),
-    quote: character('Around fields of CSV; `"` by default'),
-  }, closed),
-  output: Type.Object({
-    uri: place('The file to write; in one of the places that the server allows', ['out.parquet', 's3://bucket/out.csv']),
-    format: Type.Optional(Type.Enum([...backfillOutputFormats], { description: 'By the name’s ending where it is left out' })),
-    vectors: Type.Optional(Type.Enum(['lists', 'columns'], { description: 'Where a row’s output is a vector: one column that holds a list, or a column an element (the default for CSV)' })),
-  }, closed),
-  mapping: Type.Optional(Type.Record(Type.String(), Type.Union([column, columns]), {
-    description: 'By the model’s input: the columns that make a row of it, in order, or the one that holds lists. By default a column of the input’s name, '
-      + 'or, where the model has one input, all columns but `id_column` and those in `carry`',
-  })),
-  id_column: Type.Optional(Type.String({ minLength: 1, maxLength: backfillLimits.columnLength, description: 'The column that names a row in the output; the row’s number, from 0, by default' })),
-  carry: Type.Optional(Type.Array(column, { uniqueItems: true, maxItems: backfillLimits.columns, description: 'Columns of the input that stand in the output too' })),
-  max_error_ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'It stops, failed, once more than this share of all rows has failed; 1 by default: it never does' })),
+  ...backfillMembers,
   max_attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: attempts.most, description: `How often rows are run at most where they fail for a reason that may pass; ${attempts.default} by default` })),
   priority: Type.Optional(Type.Integer({ minimum: priorities.first, maximum: priorities.last, description: `Among backfills, a lower number runs first; ${priorities.default} by default. Predictions always run before them` })),
-  chunk_rows: Type.Optional(Type.Integer({ minimum: 1, maximum: backfillLimits.chunkRows, description: 'Rows that a worker takes at once, and that are run again if it dies; by the size of a row where it is left out' })),
+  chunk_rows: Type.Optional(Type.Integer({ minimum: backfillLimits.leastChunkRows, maximum: backfillLimits.mostChunkRows, description: 'Most rows that a worker takes on at once, and that are run again where it dies' })),
 }, { ...closed, description: 'One model over all rows of one input' });
 export type BackfillRequest = Static<typeof BackfillRequest>;
+
+const file = (description: string) => Type.Unsafe<{ readonly uri: string } | null>({ type: ['object', 'null'], properties: { uri: { type: 'string' } }, description });
 
 export const Backfill = Type.Object({
   id: Type.String(),
@@ -66,8 +41,8 @@ export const Backfill = Type.Object({
   rounds: Type.Integer({ description: 'How often the rows that failed were run again' }),
   input: Type.Object({ uri: Type.String() }),
   output: Type.Object({ uri: Type.String() }, { description: 'It is there once the backfill is completed, and never in part' }),
-  errors: Type.Unsafe<{ readonly uri: string } | null>({ type: ['object', 'null'], properties: { uri: { type: 'string' } }, description: 'The file of the rows that failed, with their number, the reason and what stood there' }),
-  manifest: Type.Unsafe<{ readonly uri: string } | null>({ type: ['object', 'null'], properties: { uri: { type: 'string' } }, description: 'The file with counts, checksums and what was run' }),
+  errors: file('The rows that failed, with their number, the reason and what stood there; null where none did'),
+  manifest: file('Counts, checksums and what was run'),
   error: Type.Unsafe<Problem | null>({ ...ProblemDocument, type: ['object', 'null'] }),
   urls: Type.Object({ get: Type.String(), pause: Type.String(), resume: Type.String(), cancel: Type.String(), retry: Type.String() }),
 });
@@ -80,7 +55,7 @@ export const BackfillPage = Type.Object({
 export type BackfillPage = Static<typeof BackfillPage>;
 
 /** The backfill as the API shows it. */
-export function presentBackfill({ id, createdAt, spec: { model, input, output }, progress }: BackfillRecord): Backfill {
+export function presentBackfill({ id, createdAt, spec: { model, data: { input, output } }, progress }: BackfillRecord): Backfill {
   const { state, startedAt, completedAt, rows: { total, done, failed }, bytesRead, rowsPerSecond, round, files, error } = progress;
   const left = total === undefined ? undefined : total - done - failed;
   const url = `/api/v1/backfills/${id}`;
@@ -94,7 +69,7 @@ export function presentBackfill({ id, createdAt, spec: { model, input, output },
     rounds: round,
     input: { uri: input.uri },
     output: { uri: output.uri },
-    errors: files ? { uri: files.errors } : null,
+    errors: files?.errors === undefined ? null : { uri: files.errors },
     manifest: files ? { uri: files.manifest } : null,
     error: error ?? null,
     urls: { get: url, pause: `${url}/pause`, resume: `${url}/resume`, cancel: `${url}/cancel`, retry: `${url}/retry` },

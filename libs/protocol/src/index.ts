@@ -1,5 +1,6 @@
 export * from './api-key.ts';
 export * from './backfill.ts';
+export * from './backfill-data.ts';
 export * from './bundle.ts';
 export * from './elements.ts';
 export * from './errors.ts';

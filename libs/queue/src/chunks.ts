@@ -28,7 +28,7 @@ export class Chunks {
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
   async add({ tenant, model, priority, chunk }: NewChunk): Promise<void> {
     const { depth, chunks } = keysOf(this.#pool);
-    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, keptSeconds);
+    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
     await this.#queues.add(this.#pool, { format: bundleFormat, tenant, model, lane: 'bulk', priority, chunk }, { jobId: chunkJobId(chunk) });
   }
 
@@ -41,7 +41,7 @@ export class Chunks {
 
   /** Whether it still is to be run: it may have been settled by another worker, or its backfill may be canceled. */
   async isOpen(chunk: ChunkRef): Promise<boolean> {
-    return await this.#redis.hget(keysOf(this.#pool).chunks(chunk.backfillId), fieldOf(chunk)) === 'open';
+    return await this.#redis.hget(keysOf(this.#pool).chunks(chunk.backfillId), chunkField(chunk)) === 'open';
   }
 
   /** Writes what came of a chunk; the first write wins. */
@@ -52,13 +52,13 @@ export class Chunks {
   /** What is known of these; undefined for one that is not queued. */
   async read(backfillId: string, chunks: readonly ChunkRef[]): Promise<(QueuedChunk | undefined)[]> {
     if (chunks.length === 0) return [];
-    const values = await this.#redis.hmget(keysOf(this.#pool).chunks(backfillId), ...chunks.map(fieldOf));
+    const values = await this.#redis.hmget(keysOf(this.#pool).chunks(backfillId), ...chunks.map(chunkField));
     return values.map((value) => (typeof value !== 'string' ? undefined : value === 'open' ? value : JSON.parse(value) as ChunkResult));
   }
 
   /** Forgets results that have been taken. */
   async forget(backfillId: string, chunks: readonly ChunkRef[]): Promise<void> {
-    if (chunks.length > 0) await this.#redis.hdel(keysOf(this.#pool).chunks(backfillId), ...chunks.map(fieldOf));
+    if (chunks.length > 0) await this.#redis.hdel(keysOf(this.#pool).chunks(backfillId), ...chunks.map(chunkField));
   }
 
   /** Forgets all chunks of a backfill that has ended. */
@@ -72,11 +72,11 @@ export class Chunks {
 
   async #end(tenant: string, chunk: ChunkRef, result: string): Promise<boolean> {
     const { depth, chunks } = keysOf(this.#pool);
-    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), fieldOf(chunk), tenant, chunk.rows, result) === 1;
+    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, result) === 1;
   }
 }
 
-/** A job's name without its backfill. */
-function fieldOf(chunk: ChunkRef): string {
+/** A job's name without its backfill: its field among the backfill's chunks. */
+export function chunkField(chunk: ChunkRef): string {
   return chunkJobId(chunk).slice(chunk.backfillId.length + 1);
 }

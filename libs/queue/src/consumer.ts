@@ -31,11 +31,12 @@ export interface ChunkClaim extends ClaimedJob {
   readonly losses: number;
 }
 
+/** What comes and has no handler is left for others. */
 export interface Handlers {
   /** Resolves when every prediction of the bundle is settled; rejects with `HandBack` to return it. Anything else is tried again. */
-  readonly bundle: (claim: Claim) => Promise<void>;
+  readonly bundle?: (claim: Claim) => Promise<void>;
   /** Likewise, when the chunk is settled. */
-  readonly chunk: (claim: ChunkClaim) => Promise<void>;
+  readonly chunk?: (claim: ChunkClaim) => Promise<void>;
 }
 
 /** Thrown by a handler to give a claim back unfinished. */
@@ -47,7 +48,7 @@ export interface ConsumerOptions {
   readonly redis: Redis;
   readonly pool: string;
   readonly lane: Lane;
-  readonly handle: Handlers;
+  readonly handlers: Handlers;
   readonly onError: (error: Error) => void;
 }
 
@@ -72,14 +73,14 @@ const probesKept = 3;
 export class Consumer {
   readonly #redis: Redis;
   readonly #worker: Worker<Bundle | ChunkJob, null>;
-  readonly #handle: ConsumerOptions['handle'];
+  readonly #handlers: Handlers;
   #wanted = 1;
   #roundTripsMs: readonly number[] = [0];
   #prober: NodeJS.Timeout | undefined;
 
-  constructor({ redis, pool, lane, handle, onError }: ConsumerOptions) {
+  constructor({ redis, pool, lane, handlers, onError }: ConsumerOptions) {
     this.#redis = redis;
-    this.#handle = handle;
+    this.#handlers = handlers;
     // Three declared parameters make BullMQ create the abort signal.
     this.#worker = new Worker<Bundle | ChunkJob, null>(lane, (job, token, signal) => this.#process(job, token, signal), {
       prefix: prefixOf(pool),
@@ -144,8 +145,9 @@ export class Consumer {
   }
 
   async #hand(data: Bundle | ChunkJob, { attemptsStarted, stalledCounter }: Job, claimed: ClaimedJob): Promise<void> {
-    if ('chunk' in data) return this.#handle.chunk({ ...claimed, job: data, losses: stalledCounter });
-    await this.#handle.bundle({
+    const { bundle, chunk } = this.#handlers;
+    if ('chunk' in data) return chunk ? chunk({ ...claimed, job: data, losses: stalledCounter }) : leave();
+    await (bundle ?? leave)({
       ...claimed,
       bundleId: data.retry?.bundleId ?? claimed.jobId,
       bundle: data,
@@ -155,4 +157,9 @@ export class Consumer {
       orphaned: stalledCounter > 0,
     });
   }
+}
+
+/** It is tried again, after a while. */
+async function leave(): Promise<never> {
+  throw new Error('there is no handler here for such a job');
 }

@@ -1,6 +1,7 @@
 export { Admission } from './admission.ts';
 export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs } from './backfills.ts';
 export { Cancellations } from './cancellations.ts';
+export { ChunkMarks, type Span, type Suspicion } from './chunk-marks.ts';
 export { Chunks, type NewChunk, type QueuedChunk } from './chunks.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type ChunkClaim, type Claim, Consumer, HandBack, type Handlers, lockMs } from './consumer.ts';
