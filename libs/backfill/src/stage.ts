@@ -4,13 +4,13 @@
 // spread, and a row that cannot be parsed is found where its outcome is written. Measured with 300,000 rows of 64
 // numbers: cutting takes 0.2 s of CPU and reading the blocks 1.5 s; staging as Parquet took 2.0 s and reading that 0.2 s.
 // Parquet is not copied at all: its chunks are ranges of rows of the input itself.
-import type { Block, Cursor } from './blocks.ts';
-import { beginning, cutBlocks } from './blocks.ts';
+import { open, rm } from 'node:fs/promises';
+import { MillraceError } from '@millrace/protocol';
+import { beginning, type Block, type Cursor, cutBlocks } from './blocks.ts';
+import { storageFailure } from './disk.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { Chunk, Plan } from './plan.ts';
 import { checkUnchanged } from './source.ts';
-import { storageFailure } from './disk.ts';
-import { open, rm } from 'node:fs/promises';
 import type { WorkPlace } from './work-place.ts';
 
 export interface StageProgress {
@@ -47,13 +47,35 @@ export function chunkName(index: number): string {
 export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<Chunk> {
   if (plan.source.format === 'parquet') {
     for (const file of plan.source.files) await checkUnchanged(file, options.objects);
-    yield* parquetChunks(plan);
+    yield* counted(parquetChunks(plan), options.work);
     return;
   }
   const staged = await stagedRecords(options.work);
   if (staged.length > 0) for (const file of plan.source.files) await checkUnchanged(file, options.objects);
-  for (const { chunk } of staged) yield chunk;
-  yield* stageText(plan, staged.at(-1)?.next ?? beginning, options);
+  yield* counted(stageText(plan, staged, options), options.work);
+}
+
+export interface Totals {
+  readonly chunks: number;
+  readonly rows: number;
+}
+
+const totalsName = 'staged.json';
+
+/** Undefined while the input is not staged to its end. */
+export async function readTotals(work: WorkPlace): Promise<Totals | undefined> {
+  const text = await work.readText(totalsName);
+  return text === undefined ? undefined : JSON.parse(text) as Totals;
+}
+
+async function* counted(chunks: AsyncIterable<Chunk> | Iterable<Chunk>, work: WorkPlace): AsyncGenerator<Chunk> {
+  let totals: Totals = { chunks: 0, rows: 0 };
+  for await (const chunk of chunks) {
+    totals = { chunks: chunk.index + 1, rows: chunk.firstRow - 1 + chunk.rows };
+    yield chunk;
+  }
+  if (totals.rows === 0) throw new MillraceError('unreadable-input', 'the input has no rows');
+  await work.writeText(totalsName, JSON.stringify(totals));
 }
 
 /** The chunks that are staged without a gap: what comes after one is staged again. */
@@ -75,7 +97,9 @@ async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> 
   return records;
 }
 
-async function* stageText(plan: Plan, from: Cursor, { work, objects, signal, onProgress }: StageOptions): AsyncGenerator<Chunk> {
+async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, objects, signal, onProgress }: StageOptions): AsyncGenerator<Chunk> {
+  for (const { chunk } of staged) yield chunk;
+  const from = staged.at(-1)?.next ?? beginning;
   const totalBytes = plan.source.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   let bytes = plan.source.files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const onRead = (count: number): void => {
