@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { FaultList, MillraceError, type Signature } from '@millrace/protocol';
 import { cutBlocks } from './blocks.ts';
 import { openChunk } from './chunk.ts';
+import { checkDescription } from './description.ts';
 import type { Engine } from './engine.ts';
-import { type BackfillData, type Format, formatOfName } from './job.ts';
+import type { BackfillData } from './job.ts';
 import type { LocalInputs } from './local-inputs.ts';
 import { checkNames, mapColumns, mapOutputs } from './mapping.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -34,9 +35,7 @@ export interface CheckOptions {
 export async function checkBackfill(data: BackfillData, options: CheckOptions): Promise<Plan> {
   const { signature, places, target, engine, inputs, objects, limits = defaultLimits } = options;
   const faults = new FaultList();
-  const format = formatOf(data.input, '#/input/format', faults);
-  const outputFormat = formatOf(data.output, '#/output/format', faults);
-  if (/\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
+  const { input: format, output: outputFormat } = checkDescription(data, signature, faults);
   refuse(faults);
   await places.output(data.output.uri);
   const names = namesBeside(data.output.uri);
@@ -47,7 +46,7 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   const source = { format, encoding: data.input.encoding ?? 'utf-8' as const, files, ...(format === 'csv' && { csv: dialectFor(data) }) };
   const schema = format === 'parquet' ? await readParquetSchema(files, engine, inputs) : await readTextSchema(source, limits.rowBytes, objects);
   const { inputs: inputPlans, id, carry } = mapColumns({ data, format, signature, schema }, faults);
-  const outputs = mapOutputs(signature, data, outputFormat, faults);
+  const outputs = mapOutputs(signature, data.output, outputFormat, faults);
   const plan: Plan = {
     formatVersion: 1, data,
     source: { ...source, columns: schema.columns.map(({ name }) => name), ...(schema.rowGroups && { rowGroups: schema.rowGroups }) },
@@ -59,12 +58,6 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   checkHasRows(schema, data.input.uri);
   await checkFirstRows(plan, options);
   return plan;
-}
-
-function formatOf({ uri, format }: { readonly uri: string; readonly format?: Format }, pointer: string, faults: FaultList): Format {
-  const known = format ?? formatOfName(uri);
-  if (!known) faults.add(pointer, `${uri} does not tell its format: say csv, ndjson or parquet`);
-  return known ?? 'csv';
 }
 
 function dialectFor({ input: { uri, delimiter, quote = '"', escape, header = true } }: BackfillData): NonNullable<Plan['source']['csv']> {

@@ -1,0 +1,78 @@
+// What can be told of a backfill by its description alone. It is the entry of processes that neither open an input nor load
+// DuckDB, and what everybody else looks at first.
+import { isAbsolute } from 'node:path';
+import { below, FaultList, MillraceError, printShape, type Signature } from '@millrace/protocol';
+import { type BackfillData, type Format, formatOfName } from './job.ts';
+import { countFault, mapOutputs, rowShapeOf } from './mapping.ts';
+import { locate, type Places } from './places.ts';
+
+export { Places } from './places.ts';
+export { placeSettings, type PlaceSettings, placesFor } from './place-settings.ts';
+
+export interface Formats {
+  readonly input: Format;
+  readonly output: Format;
+}
+
+/** Adds every fault that the signature and the names tell; members that are missing are the schema's matter. */
+export function checkDescription(data: Partial<BackfillData>, signature: Signature, faults: FaultList): Formats {
+  const formats = { input: formatOf(data.input, '#/input', faults), output: formatOf(data.output, '#/output', faults) };
+  if (data.output && /\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
+  checkRows(signature, faults);
+  checkMapping(data.mapping ?? {}, signature, faults);
+  if (data.output) mapOutputs(signature, data.output, formats.output, faults);
+  return formats;
+}
+
+/** Adds a fault for each name that lies outside the places; links are followed where the files are opened. */
+export function checkPlaces({ input, output }: Partial<Pick<BackfillData, 'input' | 'output'>>, places: Places, faults: FaultList): void {
+  if (input) faultOf(() => places.input(input.uri), '#/input/uri', faults);
+  if (output) faultOf(() => places.outputName(output.uri), '#/output/uri', faults);
+}
+
+/** Adds a fault for each name that is none, or that means something else in every process. */
+export function checkUris({ input, output }: Partial<Pick<BackfillData, 'input' | 'output'>>, faults: FaultList): void {
+  for (const [pointer, uri] of [['#/input/uri', input?.uri], ['#/output/uri', output?.uri]] as const) {
+    if (uri === undefined) continue;
+    faultOf(() => locate(uri), pointer, faults);
+    if (!isAbsolute(uri) && !/^[a-z][a-z0-9+.-]*:\/\//i.test(uri)) faults.add(pointer, `${uri} is not a whole path: it begins with a slash, or is s3://bucket/key`);
+  }
+}
+
+function formatOf(file: { readonly uri: string; readonly format?: Format } | undefined, pointer: string, faults: FaultList): Format {
+  const known = file && (file.format ?? formatOfName(file.uri));
+  if (file && !known) faults.add(`${pointer}/format`, `${file.uri} does not tell its format: say csv, ndjson or parquet`);
+  return known ?? 'csv';
+}
+
+/** Rows run one by one or stacked. */
+function checkRows({ inputs }: Signature, faults: FaultList): void {
+  for (const { name, shape } of inputs) {
+    const [rows] = shape;
+    if (rows === undefined || (typeof rows === 'number' && rows !== -1 && rows !== 1)) {
+      faults.add('#/model', `its input "${name}" has shape ${printShape(shape)}: a model that runs over rows has 1 or an open dimension first`);
+    }
+  }
+}
+
+function checkMapping(mapping: NonNullable<BackfillData['mapping']>, { inputs }: Signature, faults: FaultList): void {
+  for (const [name, columns] of Object.entries(mapping)) {
+    const spec = inputs.find((input) => input.name === name);
+    const pointer = below('#/mapping', name);
+    if (!spec) {
+      faults.add(pointer, `the model has no such input: it has ${inputs.map((input) => `"${input.name}"`).join(', ')}`);
+    } else if (Array.isArray(columns) && spec.shape.length > 0) {
+      const fault = countFault(spec, rowShapeOf(spec), columns.length);
+      if (fault !== undefined) faults.add(pointer, fault);
+    }
+  }
+}
+
+function faultOf(check: () => unknown, pointer: string, faults: FaultList): void {
+  try {
+    check();
+  } catch (error) {
+    if (!(error instanceof MillraceError)) throw error;
+    faults.add(pointer, error.message);
+  }
+}
