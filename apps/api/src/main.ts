@@ -4,9 +4,10 @@ import { TargetPolicy } from '@millrace/delivery';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
 import {
-  Admission, allowedNetworks, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
+  Admission, allowedNetworks, BackfillStore, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
 } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { Backfills } from './backfills.ts';
 import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
 import { Deliveries } from './deliveries.ts';
@@ -58,15 +59,17 @@ const admission = new Admission({ redis, pools, limits: config, onError: (error)
 await admission.start();
 life.own('admission', () => admission.stop());
 
+const idempotency = new IdempotencyKeys(redis, retentionSeconds);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   checker: new Checker({ repository, targets, maxRows: config.maxRows }),
-  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
+  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency }),
   endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
   deliveries: new Deliveries(deliveries),
+  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config, enabled: config.backfillWork !== undefined }),
   predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

@@ -40,8 +40,8 @@ export class BackfillStore {
   }
 
   /** Makes one; a coordinator finds it within a second. */
-  async create(tenant: string, spec: BackfillSpec, createdAt: number): Promise<BackfillRecord> {
-    const fixed: Fixed = { id: newBackfillId(createdAt), tenant, createdAt, spec };
+  async create(tenant: string, spec: BackfillSpec, createdAt: number, id = newBackfillId(createdAt)): Promise<BackfillRecord> {
+    const fixed: Fixed = { id, tenant, createdAt, spec };
     // In this order: what stands in the set can be read.
     await this.#redis.hset(backfillKeys.backfill(fixed.id), { record: JSON.stringify(fixed), state: unstarted.state, progress: JSON.stringify(unstarted) });
     await this.#redis.zadd(backfillKeys.index(tenant), 0, fixed.id);
