@@ -1,1 +1,60 @@
-export {};
+// The dispatcher process: tells those who asked for it what became of predictions.
+import { randomUUID } from 'node:crypto';
+import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery';
+import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
+import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
+import manifest from '../package.json' with { type: 'json' };
+import { DispatcherConfig } from './config.ts';
+import { Courier } from './courier.ts';
+import { FanOut } from './fan-out.ts';
+import { DispatcherMetrics } from './metrics.ts';
+import { PoolReaders } from './pool-readers.ts';
+import { Postbox } from './postbox.ts';
+
+const config = startingConfig('The Millrace dispatcher', DispatcherConfig, process);
+const timeoutMs = config.webhookTimeoutSeconds * 1000;
+const log = createLogger('dispatcher', config.logLevel);
+const life = new Lifecycle(log, config.shutdownSeconds * 1000);
+const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+const connectAs = (role: Role) => connect(config, role, onError);
+
+const redis = connectAs('worker');
+life.own('redis', () => redis.disconnect());
+await untilReady(redis, 30_000);
+
+const registry = createRegistry('dispatcher', manifest.version);
+const metrics = new DispatcherMetrics(registry, {
+  running: () => courier.running,
+  openBreakers: () => courier.openBreakers,
+  resultsQueues: async () => new Map(await Promise.all(readers.pools.map(async (pool) => [pool, await readResultsQueue(redis, pool)] as const))),
+});
+const endpoints = new EndpointStore(redis);
+const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
+const sender = new Sender({ policy: new TargetPolicy({ allowedNetworks: allowedNetworks(config) }), timeoutMs });
+life.own('sender', () => sender.close());
+const replyQueues = new ReplyQueues(redis);
+life.own('reply queues', () => replyQueues.close());
+const courier = new Courier({
+  deliveries, endpoints, metrics, log, timeoutMs,
+  postbox: new Postbox({ sender, replyQueues, endpoints, newSecret, version: manifest.version }),
+  delaysMs: readDelays(config.webhookRetrySeconds),
+  perHost: config.webhookConcurrencyPerHost,
+  disableMs: config.webhookDisableSeconds * 1000,
+});
+courier.start();
+life.own('courier', () => courier.stop());
+
+const fanOut = new FanOut({ redis, endpoints, deliveries, onDue: (due) => courier.due(due) });
+const readers = new PoolReaders({
+  redis, connectBlocking: () => connectAs('blocking'), consumer: randomUUID(), onError: (error) => log.warn({ err: error }, 'results queue cannot be read'),
+  onEvents: async (events) => {
+    await fanOut.take(events);
+    metrics.took(events.length);
+  },
+});
+await readers.start();
+life.own('readers', () => readers.stop());
+
+const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
+life.own('health', health.stop);
+log.info({ redis: printableUrl(config.redisUrl), metricsPort: health.port }, 'dispatcher is ready');

@@ -37,7 +37,7 @@ type IpAddress = ipaddr.IPv4 | ipaddr.IPv6;
 const maxUrlLength = 2048;
 const ports = ['', '443', '8443'];
 /** Names that mean something else on every machine or in every network, and those without a dot. */
-const localName = /^[^.]*$|(^|\.)(localhost|local|internal|home\.arpa)$/;
+const localName = /^[^.:]*$|(^|\.)(localhost|local|internal|home\.arpa)$/;
 /** All public IPv6 addresses lie here (IANA); ipaddr.js calls more than that unicast, such as `::127.0.0.1`. */
 const globalIpv6 = ipaddr.IPv6.parseCIDR('2000::/3');
 
@@ -99,13 +99,10 @@ export class TargetPolicy {
    */
   lookup(reach: Reach): LookupFunction {
     const answer = async (hostname: string, all: boolean, callback: Parameters<LookupFunction>[2]) => {
-      try {
-        const addresses = await this.#addressesOf(hostname, reach);
-        if (all) callback(null, [...addresses]);
-        else callback(null, addresses[0].address, addresses[0].family);
-      } catch (error) {
-        callback(error as Error, []);
-      }
+      const found = await this.#addressesOf(hostname, reach).catch((error: Error) => error);
+      if (found instanceof Error) callback(found, []);
+      else if (all) callback(null, [...found]);
+      else callback(null, found[0].address, found[0].family);
     };
     return (hostname, { all = false }, callback) => void answer(hostname, all, callback);
   }
@@ -143,7 +140,7 @@ export function resolveBy(resolver: Resolver): Resolve {
 function faultOf({ protocol, port, hostname }: URL): string | undefined {
   if (protocol !== 'https:') return 'the URL must begin with https://';
   if (!ports.includes(port)) return 'the port must be 443 or 8443';
-  if (localName.test(hostname) && isIP(hostname.replaceAll(/[[\]]/g, '')) === 0) return `the host name ${hostname} is not public`;
+  if (localName.test(hostname)) return `the host name ${hostname} is not public`;
   return undefined;
 }
 

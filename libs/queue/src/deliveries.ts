@@ -90,7 +90,7 @@ export interface DeliveryPage {
 }
 
 /** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
-export const leaseMs = 60_000;
+export const leaseMs = 30_000;
 const attemptsKept = 20;
 const readAtOnce = 200;
 /** A page ends after so many, short or empty, so that a rare filter costs no long request. */
@@ -192,9 +192,9 @@ export class DeliveryStore {
   }
 }
 
-function recordOf({ body: _, at, reason, ...delivery }: NewDelivery): DeliveryRecord {
+function recordOf({ tenant, eventId, event, predictionId, target, at, reason }: NewDelivery): DeliveryRecord {
   return {
-    id: deliveryId(delivery.eventId, targetKey(delivery.target), at), ...delivery, createdAt: at, attempts: [], tries: 0,
+    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0,
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
 }
@@ -205,6 +205,6 @@ function targetKey(target: Target): string {
 }
 
 /** What is left alone together when it does not answer: scheme, name and port, or a reply queue. */
-function hostOf({ tenant, target }: Pick<DeliveryRecord, 'tenant' | 'target'>): string {
+export function hostOf({ tenant, target }: Pick<DeliveryRecord, 'tenant' | 'target'>): string {
   return target.kind === 'reply-queue' ? `queue:${tenant}/${target.queue}` : new URL(target.url).origin;
 }

@@ -84,12 +84,6 @@ export class EndpointStore {
     return changed ?? {};
   }
 
-  /** Writes how it fares. */
-  async writeHealth({ id, tenant }: Pick<Endpoint, 'id' | 'tenant'>, health: EndpointHealth): Promise<void> {
-    await this.#redis.hset(deliveryKeys.health(tenant), id, JSON.stringify(health));
-    await this.#tellPools(tenant);
-  }
-
   async remove({ id, tenant }: Pick<Endpoint, 'id' | 'tenant'>): Promise<void> {
     await this.#redis.hdel(deliveryKeys.endpoints(tenant), id);
     await this.#redis.hdel(deliveryKeys.health(tenant), id);

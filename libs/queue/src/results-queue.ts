@@ -52,10 +52,9 @@ export class ResultsReader {
     this.#queue = keysOf(options.pool).resultsQueue;
   }
 
-  /** Resolves once the group is there. */
-  async start(): Promise<void> {
-    await this.#makeGroup();
-    this.#running = Promise.all([this.#loop(() => this.#read()), this.#loop(() => this.#rescue())]);
+  /** Reads until it is stopped, however long Redis is away. */
+  start(): void {
+    this.#running = this.#makeGroup().catch(() => { /* the first step tells */ }).then(() => Promise.all([this.#loop(() => this.#read()), this.#loop(() => this.#rescue())]));
   }
 
   /** Resolves when what has been read is dealt with. */
@@ -72,9 +71,9 @@ export class ResultsReader {
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
         this.#options.onError(error);
-        // A Redis that has lost its data has lost the group too.
-        await this.#makeGroup().catch(() => { /* Redis is away */ });
         await this.#pause(retryMs);
+        // A Redis that has lost its data has lost the group too.
+        await this.#makeGroup().catch(() => { /* the next step tells */ });
       }
     }
   }
@@ -82,7 +81,7 @@ export class ResultsReader {
   async #read(): Promise<void> {
     const { blocking, consumer } = this.#options;
     const streams = await blocking.xreadgroup('GROUP', group, consumer, 'COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#queue, '>');
-    await this.#handle((streams as [string, Entry[]][] | null)?.[0]?.[1] ?? []);
+    await this.#handle(streams?.[0]?.[1] ?? []);
   }
 
   /** Takes over what a dispatcher that died had read. */

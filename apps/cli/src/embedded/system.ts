@@ -1,4 +1,4 @@
-// Millrace on one machine: a private Redis, the API and workers, as the same processes that run in production.
+// Millrace on one machine: a private Redis, the API, workers and the dispatcher, as the same processes that run in production.
 import { fileURLToPath } from 'node:url';
 import { startRedis } from './redis.ts';
 import { Service, type ServiceLog } from './service.ts';
@@ -16,12 +16,14 @@ export interface SystemOptions {
   /** 0 picks a free port. */
   readonly port: number;
   readonly workers: number;
-  /** Further settings by variable name, for API and workers alike. */
+  /** Further settings by variable name, for all processes alike. */
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Arguments for the API's Node process. */
   readonly apiNodeArgs?: readonly string[] | undefined;
   readonly redisArgs?: readonly string[] | undefined;
-  /** Takes every log line of API and workers. */
+  /** Without it, nobody is told of results who does not ask for them. */
+  readonly dispatcher?: boolean | undefined;
+  /** Takes every log line of the processes. */
   readonly onLog: ServiceLog;
 }
 
@@ -31,8 +33,10 @@ export interface System {
   readonly redisPid: number | undefined;
   readonly api: Service;
   readonly workers: readonly Service[];
-  /** Where each worker serves its metrics. */
+  readonly dispatcher: Service | undefined;
+  /** Where each worker serves its metrics, and the dispatcher. */
   readonly workerUrls: readonly string[];
+  readonly dispatcherUrl: string | undefined;
   /** Ends everything in reverse order. Idempotent. */
   stop(): Promise<void>;
 }
@@ -57,8 +61,9 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     return { service, ready: await service.start(`${app} is ready`) };
   };
   try {
-    const [api, ...workers] = await Promise.all([
+    const [api, dispatcher, ...workers] = await Promise.all([
       start('api', 'api', { MILLRACE_HOST: options.host ?? '127.0.0.1', MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
+      options.dispatcher === false ? undefined : start('dispatcher', 'dispatcher', { MILLRACE_METRICS_PORT: '0' }),
       ...Array.from({ length: options.workers }, (_, index) => start(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0' })),
     ]);
     return {
@@ -67,11 +72,17 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       redisPid: redis?.pid,
       api: api.service,
       workers: workers.map(({ service }) => service),
-      workerUrls: workers.map(({ ready }) => `http://127.0.0.1:${String(ready['metricsPort'])}`),
+      dispatcher: dispatcher?.service,
+      workerUrls: workers.map(metricsUrl),
+      dispatcherUrl: dispatcher && metricsUrl(dispatcher),
       stop,
     };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+function metricsUrl({ ready }: { readonly ready: Readonly<Record<string, unknown>> }): string {
+  return `http://127.0.0.1:${String(ready['metricsPort'])}`;
 }

@@ -1,0 +1,276 @@
+// Carries deliveries out: claims what is due for each host, as much as the host may be sent at once, tries it and writes down
+// what came of it. A host that does not answer is left alone, and delays nobody else.
+import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
+import type { Logger } from '@millrace/process';
+import { bodyOf } from '@millrace/protocol';
+import { type Attempt, type ClaimedDelivery, type DeliveryRecord, type DeliveryStore, type EndpointStore, type Finished, hostOf, type KnownEndpoint } from '@millrace/queue';
+import type { DispatcherMetrics } from './metrics.ts';
+import type { Postbox } from './postbox.ts';
+
+export interface CourierOptions {
+  readonly deliveries: DeliveryStore;
+  readonly endpoints: EndpointStore;
+  readonly postbox: Postbox;
+  readonly metrics: DispatcherMetrics;
+  readonly log: Logger;
+  readonly delaysMs: readonly number[];
+  readonly perHost: number;
+  readonly timeoutMs: number;
+  readonly disableMs: number;
+}
+
+/** What one host is being sent. */
+interface Lane {
+  readonly host: string;
+  readonly breaker: Breaker;
+  /** Claimed and not begun. */
+  readonly claimed: ClaimedDelivery[];
+  running: number;
+  claiming: boolean;
+  /** Whether Redis may hold more that is due. */
+  more: boolean;
+  usedAt: number;
+}
+
+const pollMs = 500;
+const hostsPerPoll = 1000;
+/** Attempts under way at all hosts together. */
+const mostRunning = 1024;
+/** Claimed ahead: the host is not idle while Redis is asked for more. */
+const claimAhead = 4;
+/** Lanes of hosts that were not used for so long are forgotten, and with them that they failed. */
+const forgottenMs = 900_000;
+const marginMs = 5000;
+
+export class Courier {
+  readonly #options: CourierOptions;
+  readonly #lanes = new Map<string, Lane>();
+  /** Hosts that wait because too many attempts run. */
+  readonly #crowded = new Set<Lane>();
+  #running = 0;
+  #ended: Finished[] = [];
+  #writing: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #stopping = false;
+  readonly #idle = Promise.withResolvers<void>();
+
+  constructor(options: CourierOptions) {
+    this.#options = options;
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  get openBreakers(): number {
+    return [...this.#lanes.values()].filter(({ breaker }) => breaker.openUntil !== undefined).length;
+  }
+
+  start(): void {
+    void this.#poll();
+  }
+
+  /** Begins nothing more; resolves when what is under way has ended and is written down. What was claimed ahead is given back. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#timer);
+    for (const lane of this.#lanes.values()) this.#giveBack(lane);
+    if (this.#running > 0) await this.#idle.promise;
+    while (this.#ended.length > 0 || this.#writing) await this.#write();
+  }
+
+  /** These have just become due. */
+  due(deliveries: readonly DeliveryRecord[]): void {
+    for (const host of new Set(deliveries.filter(({ status }) => status === 'pending').map(hostOf))) {
+      const lane = this.#laneOf(host);
+      lane.more = true;
+      this.#pump(lane);
+    }
+  }
+
+  async #poll(): Promise<void> {
+    try {
+      for (const host of await this.#options.deliveries.dueHosts(hostsPerPoll)) {
+        const lane = this.#laneOf(host);
+        lane.more = true;
+        this.#pump(lane);
+      }
+      const before = performance.now() - forgottenMs;
+      for (const [host, { running, claimed, claiming, usedAt }] of this.#lanes) {
+        if (running === 0 && claimed.length === 0 && !claiming && usedAt < before) this.#lanes.delete(host);
+      }
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'due deliveries cannot be read');
+    }
+    if (!this.#stopping) this.#timer = setTimeout(() => { void this.#poll(); }, pollMs);
+  }
+
+  #laneOf(host: string): Lane {
+    let lane = this.#lanes.get(host);
+    if (!lane) this.#lanes.set(host, lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, usedAt: 0 });
+    lane.usedAt = performance.now();
+    return lane;
+  }
+
+  /** Begins what may begin, and claims more in time. */
+  #pump(lane: Lane): void {
+    const { perHost, timeoutMs } = this.#options;
+    const { claimed, breaker } = lane;
+    while (claimed.length > 0 && lane.running < perHost && !this.#stopping) {
+      if (this.#running >= mostRunning) return void this.#crowded.add(lane);
+      const now = performance.now();
+      // One that would outlast its lease is left to whoever claims it then.
+      if ((claimed[0] as ClaimedDelivery).leaseEndsAt < now + timeoutMs + marginMs) claimed.shift();
+      else if (breaker.mayStart(now)) void this.#carry(lane, claimed.shift() as ClaimedDelivery);
+      else return this.#giveBack(lane);
+    }
+    if (lane.more && !lane.claiming && !this.#stopping && claimed.length < perHost) void this.#claim(lane);
+  }
+
+  async #claim(lane: Lane): Promise<void> {
+    const { breaker, host } = lane;
+    const openMs = (breaker.openUntil ?? 0) - performance.now();
+    // Whether it is closed or one probe may start: not asked for here, for who asks has the probe.
+    if (openMs > 0) return;
+    const count = breaker.openUntil === undefined ? claimAhead * this.#options.perHost - lane.claimed.length : 1;
+    lane.claiming = true;
+    try {
+      const claimed = await this.#options.deliveries.claim(host, count);
+      lane.more = claimed.length === count;
+      lane.claimed.push(...claimed);
+    } catch (error) {
+      lane.more = false;
+      this.#options.log.warn({ err: error }, 'deliveries cannot be claimed');
+    } finally {
+      lane.claiming = false;
+    }
+    if (this.#stopping) this.#giveBack(lane);
+    else this.#pump(lane);
+  }
+
+  /** Tries one delivery and decides what becomes of it. */
+  async #carry(lane: Lane, claimed: ClaimedDelivery): Promise<void> {
+    const { postbox, log, metrics } = this.#options;
+    this.#running++;
+    lane.running++;
+    const at = Date.now();
+    try {
+      const outcome = await postbox.send(claimed);
+      if (outcome.kind === 'pointless') {
+        this.#end(claimed, { ...claimed.record, status: 'dead', reason: outcome.reason, nextAttemptAt: undefined });
+      } else {
+        metrics.attempted(outcome.result);
+        this.#judge(lane, outcome.result);
+        await this.#settle(claimed, at, outcome.result, outcome.endpoint);
+      }
+    } catch (error) {
+      // Its lease ends, and it is tried again.
+      log.warn({ err: error, deliveryId: claimed.record.id }, 'delivery was given up here');
+    }
+    lane.running--;
+    this.#running--;
+    if (this.#stopping) {
+      if (this.#running === 0) this.#idle.resolve();
+      return;
+    }
+    this.#pump(lane);
+    const [crowded] = this.#crowded;
+    if (crowded) {
+      this.#crowded.delete(crowded);
+      this.#pump(crowded);
+    }
+  }
+
+  /** What a result says of the host. */
+  #judge({ breaker, host }: Lane, result: AttemptResult): void {
+    const { deliveries, log } = this.#options;
+    const before = breaker.openUntil;
+    const now = performance.now();
+    if (hostFailed(result)) breaker.failed(now);
+    else breaker.succeeded(now);
+    const until = breaker.openUntil;
+    if (until === undefined || until === before || until <= now) return;
+    log.info({ host, seconds: Math.round((until - now) / 1000) }, 'host does not answer and is left alone');
+    deliveries.hold(host, until - now).catch((error: unknown) => log.warn({ err: error }, 'hold cannot be written'));
+  }
+
+  async #settle(claimed: ClaimedDelivery, at: number, result: AttemptResult, endpoint: KnownEndpoint | undefined): Promise<void> {
+    const { delaysMs } = this.#options;
+    const verdict = verdictOf(result);
+    const tries = claimed.record.tries + 1;
+    const record: DeliveryRecord = { ...claimed.record, tries, nextAttemptAt: undefined, attempts: [...claimed.record.attempts, attemptOf(at, result)] };
+    const waitMs = verdict === 'retry' ? nextAttemptMs({ delaysMs, attempts: tries, retryAfterMs: retryAfterOf(result), random: Math.random }) : undefined;
+    if (verdict === 'delivered') this.#end(claimed, { ...record, status: 'delivered' });
+    else if (waitMs !== undefined) this.#end(claimed, { ...record, nextAttemptAt: Date.now() + waitMs }, waitMs);
+    else this.#end(claimed, { ...record, status: 'dead', reason: verdict === 'gone' ? 'The receiver answered 410 Gone' : 'All attempts have failed' });
+    if (endpoint && claimed.record.event !== 'endpoint.test') await this.#noteHealth(endpoint, verdict);
+  }
+
+  /** Writes how an endpoint fares, where that has changed; disables it where it should not be called any more. */
+  async #noteHealth({ endpoint, health }: KnownEndpoint, verdict: ReturnType<typeof verdictOf>): Promise<void> {
+    const { endpoints, postbox, disableMs, log } = this.#options;
+    const now = Date.now();
+    const { failingSince = now } = health;
+    if (verdict === 'delivered' && health.failingSince === undefined) return;
+    const reason = verdict === 'gone' ? 'gone' as const : verdict === 'retry' && now - failingSince >= disableMs ? 'failing' as const : undefined;
+    if (verdict === 'retry' && reason === undefined && health.failingSince !== undefined) return;
+    postbox.forget(endpoint.tenant);
+    const disabled = reason && { at: now, reason };
+    // Another dispatcher, or its owner, may have disabled it meanwhile.
+    const changed = await endpoints.changeHealth(endpoint, (known) => (known.disabled ? known : { ...(verdict !== 'delivered' && { failingSince }), ...(disabled && { disabled }) }));
+    if (!reason || changed.disabled?.at !== now) return;
+    log.warn({ endpointId: endpoint.id, tenant: endpoint.tenant, reason }, 'endpoint disabled');
+    await this.#tellDisabled(endpoint, now, reason);
+  }
+
+  async #tellDisabled({ id, tenant, url }: KnownEndpoint['endpoint'], at: number, reason: string): Promise<void> {
+    const { endpoints, deliveries } = this.#options;
+    const told = (await endpoints.list(tenant)).filter(({ endpoint, health }) => endpoint.id !== id && endpoint.events.includes('endpoint.disabled') && !health.disabled);
+    const body = bodyOf('endpoint.disabled', at, { endpoint_id: id, url, reason });
+    this.due(await deliveries.add(told.map(({ endpoint }) => ({
+      tenant, event: 'endpoint.disabled', eventId: `evt_${id}_disabled_${at}`, at, body, target: { kind: 'webhook', url: endpoint.url, endpointId: endpoint.id },
+    }))));
+  }
+
+  /** What was claimed ahead may be claimed again at once. */
+  #giveBack({ claimed }: Lane): void {
+    for (const delivery of claimed.splice(0)) this.#end(delivery, delivery.record, 0);
+  }
+
+  #end(claimed: ClaimedDelivery, record: DeliveryRecord, waitMs?: number): void {
+    this.#ended.push({ claimed, record, waitMs });
+    if (!this.#writing) void this.#write();
+  }
+
+  /** Writes what has ended, together: one call is under way at a time. */
+  #write(): Promise<void> {
+    return this.#writing ??= this.#writeAll().finally(() => { this.#writing = undefined; });
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#ended.length > 0) {
+      const ended = this.#ended;
+      this.#ended = [];
+      try {
+        await this.#options.deliveries.finish(ended);
+      } catch (error) {
+        // Their leases end, and they are tried again.
+        this.#options.log.warn({ err: error, deliveries: ended.length }, 'attempts cannot be written down');
+      }
+    }
+  }
+}
+
+function attemptOf(at: number, result: AttemptResult): Attempt {
+  const durationMs = Math.round(result.durationMs * 10) / 10;
+  switch (result.kind) {
+    case 'answered': return { at, durationMs, status: result.status, ...(result.excerpt !== '' && { excerpt: result.excerpt }) };
+    case 'refused':
+    case 'failed': return { at, durationMs, error: result.reason };
+    default: return result satisfies never;
+  }
+}
+
+function retryAfterOf(result: AttemptResult): number | undefined {
+  return result.kind === 'answered' ? result.retryAfterMs : undefined;
+}

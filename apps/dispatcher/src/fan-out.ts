@@ -1,0 +1,83 @@
+// From an event of the results queue to deliveries: who is told, and of what.
+import {
+  defaultEvents, eventId, eventOfHead, type EventType, fullBody, type PayloadKind, parsePredictionId, replyMessage, type ResultRecord, thinBody, timeOfHead,
+} from '@millrace/protocol';
+import {
+  type DeliveryRecord, type DeliveryStore, type EndpointStore, hears, type KnownEndpoint, lookupSettled, type NewDelivery, type Redis, type ResultEvent, type Target,
+  type Wanted,
+} from '@millrace/queue';
+
+export interface FanOutOptions {
+  readonly redis: Redis;
+  readonly endpoints: EndpointStore;
+  readonly deliveries: DeliveryStore;
+  /** Told of deliveries that are due. */
+  readonly onDue: (deliveries: readonly DeliveryRecord[]) => void;
+}
+
+/** One that is told of an event. */
+interface Recipient {
+  readonly target: Target;
+  readonly payload: PayloadKind | 'reply';
+  /** Why it is not told now. */
+  readonly reason?: string;
+}
+
+export class FanOut {
+  readonly #options: FanOutOptions;
+
+  constructor(options: FanOutOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when every delivery of these events is in Redis. The same events again make no new ones. */
+  async take(events: readonly ResultEvent[]): Promise<void> {
+    const { deliveries, onDue } = this.#options;
+    const endpoints = await this.#endpointsOf(events);
+    const addressed = events.map((event) => ({ event, recipients: recipientsOf(event, endpoints.get(event.tenant) ?? []) }));
+    const records = await this.#recordsOf(addressed.flatMap(({ event, recipients }) => (recipients.some(({ payload }) => payload !== 'thin') ? [event] : [])));
+    onDue(await deliveries.add(addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)))));
+  }
+
+  /** Read for each batch: what is settled after an endpoint was made is told to it. */
+  async #endpointsOf(events: readonly ResultEvent[]): Promise<Map<string, KnownEndpoint[]>> {
+    const tenants = [...new Set(events.map(({ tenant }) => tenant))];
+    return new Map(await Promise.all(tenants.map(async (tenant) => [tenant, await this.#options.endpoints.list(tenant)] as const)));
+  }
+
+  async #recordsOf(events: readonly ResultEvent[]): Promise<Map<string, ResultRecord>> {
+    const wanted = events.flatMap(({ predictionId: id, tenant }): Wanted[] => {
+      const address = parsePredictionId(id);
+      return address ? [{ id, address, tenant }] : [];
+    });
+    return new Map(await lookupSettled(this.#options.redis, wanted));
+  }
+}
+
+function recipientsOf({ notify, head }: ResultEvent, endpoints: readonly KnownEndpoint[]): Recipient[] {
+  const event = eventOfHead(head);
+  const recipients: Recipient[] = [];
+  const { webhook, replyQueue } = notify ?? {};
+  if (webhook && (webhook.events ?? defaultEvents).includes(event)) {
+    recipients.push({ target: { kind: 'webhook', url: webhook.url }, payload: webhook.payload ?? 'thin' });
+  }
+  if (replyQueue !== undefined && 'outcome' in head) recipients.push({ target: { kind: 'reply-queue', queue: replyQueue }, payload: 'reply' });
+  for (const { endpoint: { id, url, events, payload }, health } of endpoints) {
+    if (!events.includes(event) || !hears(health)) continue;
+    recipients.push({ target: { kind: 'webhook', url, endpointId: id }, payload, ...(health.disabled && { reason: 'The endpoint is disabled' }) });
+  }
+  return recipients;
+}
+
+/** `record` is the whole result; undefined where nobody wants it, or it has expired already. */
+function deliveriesOf({ tenant, predictionId, head }: ResultEvent, recipients: readonly Recipient[], record: ResultRecord | undefined): NewDelivery[] {
+  const event = eventOfHead(head);
+  const common = { tenant, predictionId, event: event as EventType, eventId: eventId(predictionId, event), at: timeOfHead(head) };
+  return recipients.map(({ target, payload, reason }) => ({ ...common, target, body: bodyFor(payload, predictionId, head, record), ...(reason !== undefined && { reason }) }));
+}
+
+function bodyFor(payload: Recipient['payload'], predictionId: string, head: ResultEvent['head'], record: ResultRecord | undefined): string {
+  const whole = record ?? ('outcome' in head ? head : undefined);
+  if (payload === 'thin' || whole === undefined) return thinBody(predictionId, head);
+  return payload === 'reply' ? replyMessage(predictionId, whole) : fullBody(predictionId, whole);
+}
