@@ -18,7 +18,7 @@ const endpoints = { a: '', b: '' };
 const dead: Record<'a' | 'b' | 'named' | 'queue', string[]> = { a: [], b: [], named: [], queue: [] };
 
 beforeAll(async () => {
-  system = await startTestSystem({ workers: 0, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
+  system = await startTestSystem({ workers: 0, dispatcher: false, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
   redis = connect(system, 'worker', (error) => { throw error; });
   store = new DeliveryStore(redis, 86_400);
   for (const name of ['a', 'b'] as const) endpoints[name] = (await call('POST', '/api/v1/webhook-endpoints', { url })).body.id;

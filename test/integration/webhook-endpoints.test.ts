@@ -12,7 +12,7 @@ const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 let system: TestSystem;
 let redis: Redis;
 beforeAll(async () => {
-  system = await startTestSystem({ workers: 0, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8, ::1/128' } });
+  system = await startTestSystem({ workers: 0, dispatcher: false, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8, ::1/128' } });
   redis = connect(system, 'worker', (error) => { throw error; });
 });
 afterAll(async () => {
@@ -207,7 +207,7 @@ test('a target that may not be called is one fault among the others of its predi
 });
 
 test('without allowed networks nothing but https to public addresses may be named', async () => {
-  const strict = await startTestSystem({ workers: 0 });
+  const strict = await startTestSystem({ workers: 0, dispatcher: false });
   onTestFinished(() => strict.stop());
   for (const target of [url, 'https://127.0.0.1/', 'https://[::1]/', 'https://localhost/', 'http://example.com/', 'https://example.com:8080/']) {
     const endpoint = await send(strict, 'POST', endpoints, { url: target });
