@@ -16,8 +16,8 @@ afterAll(() => system.stop());
 interface Listening {
   readonly url: string;
   /** The lines that it has printed, once there are so many. */
-  lines(count: number): Promise<string[]>;
-  end(): Promise<number | null>;
+  readonly lines: (count: number) => Promise<string[]>;
+  readonly end: () => Promise<number | null>;
 }
 
 async function listen(args: readonly string[], api = system.url): Promise<Listening> {
