@@ -131,10 +131,11 @@ test('models are listed with versions, aliases and signatures', async () => {
   expect(out).toMatch(/^no-batch@1 +x float32\[3, ?2\], y float32/m);
 });
 
-test('demo classifies the digits and leaves nothing behind', async () => {
+test('demo classifies the digits, sends a webhook and leaves nothing behind', async () => {
   const { code, out } = await millrace(['demo']);
   expect(code).toBe(0);
   expect(Number(/accuracy +([\d.]+) %/.exec(out)?.[1])).toBeGreaterThan(97);
+  expect(out.match(/signature verified, answered (\d+)/g)).toEqual([500, 500, 204].map((status) => `signature verified, answered ${status}`));
   expect(out).toContain('Stopped.');
   const url = /Up at (\S+)\./.exec(out)?.[1] as string;
   await expect(fetch(url)).rejects.toThrow('fetch failed');
