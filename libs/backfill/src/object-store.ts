@@ -1,0 +1,178 @@
+// Objects in S3 or anything that speaks its protocol. An object is there whole or not at all, so writing one is atomic.
+import { open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { setTimeout as wait } from 'node:timers/promises';
+import { S3Client, S3Errors } from '@bradenmacdonald/s3-lite-client';
+import { MillraceError } from '@millrace/protocol';
+
+export interface ObjectStoreOptions {
+  /** `https://host[:port]`, without a bucket. */
+  readonly endpoint: string;
+  readonly region: string;
+  /** Left out for buckets that everybody may read. */
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+  /** `endpoint/bucket/key`, as most servers but Amazon's want it, by default. */
+  readonly pathStyle?: boolean;
+}
+
+export interface ObjectName {
+  readonly bucket: string;
+  readonly key: string;
+}
+
+export interface ObjectDescription {
+  readonly key: string;
+  readonly sizeBytes: number;
+  readonly etag: string;
+}
+
+export interface ReadOptions {
+  /** The first byte. */
+  readonly start?: number;
+  /** Fails with `input-changed` where the object's is another. */
+  readonly etag?: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const attempts = 6;
+const firstDelayMs = 200;
+/** 10,000 parts of it make 160 GiB; at most four are in memory at a time. */
+const partBytes = 16 * 1024 * 1024;
+
+/** Tries again what may pass by itself. Throws MillraceError `storage-unavailable`. */
+export class ObjectStore {
+  readonly #client: S3Client;
+
+  constructor({ endpoint, region, accessKey, secretKey, sessionToken, pathStyle = true }: ObjectStoreOptions) {
+    this.#client = new S3Client({
+      endPoint: endpoint, region, pathStyle,
+      ...(accessKey !== undefined && { accessKey }), ...(secretKey !== undefined && { secretKey }), ...(sessionToken !== undefined && { sessionToken }),
+    });
+  }
+
+  /** All objects whose keys begin with `key`, by key. */
+  async list({ bucket, key }: ObjectName): Promise<ObjectDescription[]> {
+    const found = await persist(`s3://${bucket}/${key}`, () => Array.fromAsync(this.#client.listObjects({ bucketName: bucket, prefix: key })));
+    return found.map(({ key, size, etag }) => ({ key, sizeBytes: size, etag }));
+  }
+
+  /** Undefined where there is no such object. */
+  async describe({ bucket, key }: ObjectName): Promise<ObjectDescription | undefined> {
+    const found = await persist(`s3://${bucket}/${key}`, () => unlessMissing(this.#client.statObject(key, { bucketName: bucket })));
+    return found && { key, sizeBytes: found.size, etag: found.etag };
+  }
+
+  /** Goes on where a broken connection left it. */
+  async* read(name: ObjectName, { start = 0, etag, signal }: ReadOptions = {}): AsyncGenerator<Uint8Array> {
+    const place = uriOf(name);
+    let at = start;
+    for (let attempt = 1; ; attempt++) {
+      const body = await persist(place, () => this.#open(name, at, etag));
+      try {
+        for await (const piece of body) {
+          signal?.throwIfAborted();
+          at += (piece as Uint8Array).length;
+          yield piece as Uint8Array;
+        }
+        return;
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (attempt >= attempts) throw unavailable(place, error);
+        await wait(firstDelayMs * 2 ** (attempt - 1));
+      }
+    }
+  }
+
+  async #open({ bucket, key }: ObjectName, start: number, etag: string | undefined): Promise<AsyncIterable<unknown>> {
+    const headers = new Headers();
+    if (etag !== undefined) headers.set('if-match', `"${etag}"`);
+    if (start > 0) headers.set('range', `bytes=${start}-`);
+    const response = await this.#client.makeRequest({ method: 'GET', bucketName: bucket, objectName: key, headers, statusCode: start > 0 ? 206 : 200, returnBody: true });
+    return response.body ?? [] as unknown as AsyncIterable<unknown>;
+  }
+
+  /** Undefined where there is no such object. */
+  async readText({ bucket, key }: ObjectName): Promise<string | undefined> {
+    return persist(`s3://${bucket}/${key}`, async () => (await unlessMissing(this.#client.getObject(key, { bucketName: bucket })))?.text());
+  }
+
+  async writeText({ bucket, key }: ObjectName, text: string): Promise<void> {
+    await persist(`s3://${bucket}/${key}`, () => this.#client.putObject(key, text, { bucketName: bucket }));
+  }
+
+  /** False where the key is taken (a conditional write). */
+  async writeFirst({ bucket, key }: ObjectName, text: string): Promise<boolean> {
+    return persist(`s3://${bucket}/${key}`, async () => {
+      try {
+        await this.#client.makeRequest({ method: 'PUT', bucketName: bucket, objectName: key, headers: new Headers({ 'if-none-match': '*' }), payload: text });
+        return true;
+      } catch (error) {
+        // 409: somebody else's conditional write was under way; theirs counts.
+        if (error instanceof S3Errors.ServerError && [409, 412].includes(error.statusCode)) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** Uploads a local file, in parts where it is large. */
+  async writeFile({ bucket, key }: ObjectName, path: string): Promise<void> {
+    await persist(`s3://${bucket}/${key}`, async () => {
+      const file = await open(path, 'r');
+      try {
+        const { size } = await file.stat();
+        const body = Readable.toWeb(file.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }));
+        await this.#client.putObject(key, body as ReadableStream<Uint8Array<ArrayBuffer>>, { bucketName: bucket, size, partSize: Math.max(partBytes, Math.ceil(size / 9_000)) });
+      } finally {
+        await file.close();
+      }
+    });
+  }
+
+  async remove({ bucket, key }: ObjectName): Promise<void> {
+    await persist(`s3://${bucket}/${key}`, () => unlessMissing(this.#client.deleteObject(key, { bucketName: bucket })));
+  }
+}
+
+function uriOf({ bucket, key }: ObjectName): string {
+  return `s3://${bucket}/${key}`;
+}
+
+async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof S3Errors.ServerError && error.statusCode === 404) return undefined;
+    throw error;
+  }
+}
+
+/** Network failures, and what the server says of itself, pass; what it says of the request does not. */
+async function persist<T>(place: string, request: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await request();
+    } catch (error) {
+      if (error instanceof S3Errors.ServerError && error.statusCode === 412) throw new MillraceError('input-changed', `${place} was changed`, { cause: error });
+      if (error instanceof S3Errors.ServerError && error.statusCode === 404) throw new MillraceError('input-changed', `${place} is gone`, { cause: error });
+      const passing = !(error instanceof S3Errors.S3Error) || (error instanceof S3Errors.ServerError && (error.statusCode >= 500 || error.statusCode === 429));
+      if (!passing || attempt >= attempts || isLocal(error)) throw unavailable(place, error);
+      await wait(firstDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2));
+    }
+  }
+}
+
+function isLocal(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && 'path' in error;
+}
+
+function unavailable(place: string, error: unknown): MillraceError {
+  const reason = error instanceof S3Errors.ServerError ? `${error.code} (${error.statusCode})` : reasonOf(error);
+  return new MillraceError('storage-unavailable', `${place}: ${reason}`, { cause: error });
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'failed';
+  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
+}

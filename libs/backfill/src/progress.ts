@@ -1,0 +1,48 @@
+// What the work place knows of a backfill: enough for a new coordinator to go on where the last one was.
+import type { Part } from './part.ts';
+import { readPart } from './part.ts';
+import type { Plan } from './plan.ts';
+import type { WorkPlace } from './work-place.ts';
+
+export interface Tally {
+  readonly chunks: number;
+  /** Rows that have an outcome. */
+  readonly rows: number;
+  readonly written: number;
+  readonly failed: number;
+}
+
+export const nothingDone: Tally = { chunks: 0, rows: 0, written: 0, failed: 0 };
+
+export function addPart(tally: Tally, { rows, written }: Part): Tally {
+  return { chunks: tally.chunks + 1, rows: tally.rows + rows, written: tally.written + written, failed: tally.failed + rows - written };
+}
+
+/** Whether more rows failed than the job allows; of `totalRows` where all are known, else of those that are done. */
+export function hasTooManyErrors({ rows, failed }: Tally, maxErrorRatio: number | undefined, totalRows?: number): boolean {
+  return maxErrorRatio !== undefined && failed > maxErrorRatio * (totalRows ?? rows);
+}
+
+/** The parts that there are, by chunk. */
+export async function readParts(work: WorkPlace): Promise<ReadonlyMap<number, Part>> {
+  const parts = new Map<number, Part>();
+  for (const name of await work.list('parts')) {
+    const [, number] = /^(\d{8})\.json$/.exec(name) ?? [];
+    const part = number === undefined ? undefined : await readPart(work, Number(number));
+    if (part) parts.set(part.chunk, part);
+  }
+  return parts;
+}
+
+const planName = 'plan.json';
+
+/** Written once, before the first chunk. */
+export async function writePlan(work: WorkPlace, plan: Plan): Promise<void> {
+  await work.writeText(planName, JSON.stringify(plan));
+}
+
+/** Undefined where there is no backfill in this place. */
+export async function readPlan(work: WorkPlace): Promise<Plan | undefined> {
+  const text = await work.readText(planName);
+  return text === undefined ? undefined : JSON.parse(text) as Plan;
+}

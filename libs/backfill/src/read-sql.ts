@@ -1,0 +1,180 @@
+// The SELECT that turns rows of the input into one column for each input of the model.
+//
+// `strict` reads typed columns, as fast as DuckDB parses them, and throws at the first value that does not fit; `tolerant`
+// reads text, taken apart row by row before, and gives NULL for such a value. Both parse by the same rules of DuckDB.
+import type { Dtype } from '@millrace/protocol';
+import { type ColumnRef, type InputPlan, type Plan, widthOf } from './plan.ts';
+import { identifier, literal } from './sql.ts';
+
+export type Mode = 'strict' | 'tolerant';
+
+/** How the leaves of a column stand in DuckDB's memory. */
+export type Leaf = 'exact' | 'whole-numbers' | 'half' | 'text';
+
+export interface SelectedInput {
+  readonly plan: InputPlan;
+  readonly leaf: Leaf;
+  readonly sql: string;
+}
+
+const duckTypes: Readonly<Record<Dtype, string>> = {
+  float32: 'FLOAT', float64: 'DOUBLE', float16: 'FLOAT',
+  int8: 'TINYINT', int16: 'SMALLINT', int32: 'INTEGER', int64: 'BIGINT',
+  uint8: 'UTINYINT', uint16: 'USMALLINT', uint32: 'UINTEGER', uint64: 'UBIGINT',
+  bool: 'BOOLEAN', string: 'VARCHAR',
+};
+
+/** DuckDB's type of one element in a part; a float16 is written as the float32 that it equals. */
+export function duckTypeOf(dtype: Dtype): string {
+  return duckTypes[dtype];
+}
+
+/**
+ * Text that has a fraction is rounded by DuckDB's casts to integers, so whole numbers are read as doubles and checked one by one;
+ * those of 64 bits, where a double may be too short, as text once a row was in doubt.
+ */
+function leafOf(dtype: Dtype, plan: Plan, mode: Mode): { readonly leaf: Leaf; readonly type: string } {
+  switch (dtype) {
+    case 'float16': return { leaf: 'half', type: 'FLOAT' };
+    case 'string': return { leaf: 'text', type: 'VARCHAR' };
+    case 'float32': case 'float64': case 'bool': return { leaf: 'exact', type: duckTypes[dtype] };
+    case 'int64': case 'uint64':
+      if (mode === 'tolerant') return { leaf: 'exact', type: duckTypes[dtype] };
+      break;
+    default:
+  }
+  return plan.source.format === 'parquet' ? { leaf: 'exact', type: duckTypes[dtype] } : { leaf: 'whole-numbers', type: 'DOUBLE' };
+}
+
+export function selectInputs(plan: Plan, mode: Mode): readonly SelectedInput[] {
+  return plan.inputs.map((input) => {
+    const { leaf, type } = leafOf(input.dtype, plan, mode);
+    return { plan: input, leaf, sql: input.from === 'list' ? listSql(plan, input, type, mode) : columnsSql(plan, input, type, mode) };
+  });
+}
+
+function columnsSql(plan: Plan, { dtype, columns }: InputPlan, type: string, mode: Mode): string {
+  const values = columns.map((column) => elementSql(valueSql(plan, column, mode), dtype, type, plan, mode));
+  return `[${values.join(', ')}]::${type}[${values.length}]`;
+}
+
+/** One value; NULL where it does not fit. */
+function elementSql(value: string, dtype: Dtype, type: string, plan: Plan, mode: Mode): string {
+  const cast = castSql(value, dtype, type, plan, mode);
+  const isFloat = dtype === 'float32' || dtype === 'float64' || dtype === 'float16';
+  return isFloat && plan.data.input.missing === 'nan' ? `CASE WHEN ${value} IS NULL THEN 'nan'::${type} ELSE ${cast} END` : cast;
+}
+
+function castSql(value: string, dtype: Dtype, type: string, plan: Plan, mode: Mode): string {
+  if (plan.source.format === 'parquet') return mode === 'strict' ? `CAST(${value} AS ${type})` : `TRY_CAST(${value} AS ${type})`;
+  switch (dtype) {
+    case 'string': return plan.source.format === 'csv' ? `coalesce(${value}, '')` : value;
+    case 'bool': return `CASE lower(trim(${value})) WHEN 'true' THEN true WHEN 't' THEN true WHEN '1' THEN true WHEN 'false' THEN false WHEN 'f' THEN false WHEN '0' THEN false END`;
+    case 'int64': case 'uint64':
+      if (mode === 'tolerant') return `CASE WHEN regexp_full_match(${value}, '\\s*[+-]?[0-9]+\\s*') THEN TRY_CAST(${value} AS ${type}) END`;
+      break;
+    default:
+  }
+  return `TRY_CAST(${value} AS ${type})`;
+}
+
+/** A column that holds lists: its shape is checked by a cast to arrays of exactly these lengths. */
+function listSql(plan: Plan, { dtype, columns, rowShape, depth }: InputPlan, type: string, mode: Mode): string {
+  const column = columns[0] as ColumnRef;
+  const width = widthOf(rowShape);
+  const shape = width === undefined ? '[]' : depth === 1 ? `[${width}]` : rowShape.toReversed().map((dim) => `[${dim}]`).join('');
+  const value = valueSql(plan, column, mode, depth);
+  const needsText = plan.source.format !== 'parquet' && (dtype === 'bool' || (type.endsWith('BIGINT')));
+  const list = needsText
+    ? transformSql(`TRY_CAST(${value} AS VARCHAR${'[]'.repeat(depth)})`, depth, (element) => castSql(element, dtype, type, plan, mode))
+    : value;
+  const cast = mode === 'strict' && plan.source.format !== 'csv' ? 'CAST' : 'TRY_CAST';
+  return `${cast}(${list} AS ${type}${shape})`;
+}
+
+function transformSql(list: string, depth: number, change: (element: string) => string): string {
+  const element = `e${depth}`;
+  return `list_transform(${list}, lambda ${element}: ${depth === 1 ? change(element) : transformSql(element, depth - 1, change)})`;
+}
+
+/** The value as it stands in the source: a column of `sourceSql`, or of the table of a tolerant reading. */
+function valueSql({ source }: Plan, column: ColumnRef, mode: Mode, depth = 0): string {
+  if (source.format === 'csv') return `c${column.index}`;
+  if (source.format === 'parquet' || mode === 'strict') return column.path.map(identifier).join('.');
+  const pointer = literal(column.path.map((step) => `/${step.replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''));
+  return depth === 0 ? `json_extract_string(j, ${pointer})` : `json_extract(j, ${pointer})`;
+}
+
+/** What of the input goes to the output: as the input has it. */
+export function keptSql(plan: Plan, mode: Mode): readonly string[] {
+  const refs = [...(plan.id ? [plan.id] : []), ...plan.carry];
+  return refs.map((ref, index) => {
+    const isId = plan.id !== undefined && index === 0;
+    if (plan.source.format !== 'ndjson') return valueSql(plan, ref, mode);
+    if (mode === 'tolerant') return valueSql(plan, ref, mode, isId ? 0 : 1);
+    const value = valueSql(plan, ref, mode);
+    return isId ? `json_extract_string(${value}, '$')` : value;
+  });
+}
+
+/** A FROM that reads a whole block, or the rows of a Parquet file, typed as the inputs want it. */
+export function sourceSql(plan: Plan, path: string, block: { readonly sizeBytes: number; readonly longestRowBytes: number }): string {
+  return plan.source.format === 'csv' ? csvSql(plan, path, block) : ndjsonSql(plan, path, block);
+}
+
+export function parquetSql(path: string, offset: number, rows: number): string {
+  return `(FROM read_parquet(${literal(path)}, file_row_number = true) WHERE file_row_number >= ${offset} AND file_row_number < ${offset + rows})`;
+}
+
+function csvSql(plan: Plan, path: string, { sizeBytes, longestRowBytes }: { readonly sizeBytes: number; readonly longestRowBytes: number }): string {
+  const { csv, columns } = plan.source;
+  const types = csvTypes(plan);
+  const spec = columns.map((_name, index) => `c${index}: ${literal(types.get(index) ?? 'VARCHAR')}`);
+  const options = [
+    'auto_detect = false', 'header = false', `delim = ${literal(csv?.delimiter ?? ',')}`, `quote = ${literal(csv?.quote ?? '"')}`, `escape = ${literal(csv?.escape ?? '"')}`,
+    // One buffer holds the block: the default of 32 MB would be made and cleared for each.
+    `buffer_size = ${sizeBytes + longestRowBytes + 16}`, `max_line_size = ${longestRowBytes + 16}`, 'parallel = false',
+    `columns = {${spec.join(', ')}}`,
+  ];
+  return `read_csv(${literal(path)}, ${options.join(', ')})`;
+}
+
+/** A column that is asked for as two types is read as text. */
+function csvTypes(plan: Plan): Map<number, string> {
+  const types = new Map<number, string>();
+  const want = (index: number, type: string): void => {
+    types.set(index, types.has(index) && types.get(index) !== type ? 'VARCHAR' : type);
+  };
+  for (const { dtype, from, columns } of plan.inputs) {
+    for (const { index = 0 } of columns) want(index, from === 'list' || dtype === 'bool' ? 'VARCHAR' : leafOf(dtype, plan, 'strict').type);
+  }
+  for (const { index = 0 } of [...(plan.id ? [plan.id] : []), ...plan.carry]) want(index, 'VARCHAR');
+  return types;
+}
+
+interface Members {
+  readonly [name: string]: string | Members;
+}
+
+function ndjsonSql(plan: Plan, path: string, { longestRowBytes }: { readonly longestRowBytes: number }): string {
+  const members: Record<string, unknown> = {};
+  for (const { dtype, from, depth, columns } of plan.inputs) {
+    const text = dtype === 'bool' || dtype === 'string';
+    const type = `${text ? 'VARCHAR' : leafOf(dtype, plan, 'strict').type}${'[]'.repeat(from === 'list' ? depth : 0)}`;
+    for (const column of columns) place(members, column.path, type);
+  }
+  for (const column of [...(plan.id ? [plan.id] : []), ...plan.carry]) place(members, column.path, 'JSON');
+  const spec = Object.entries(members as Members).map(([name, member]) => `${literal(name)}: ${literal(typeOf(member))}`);
+  return `read_ndjson(${literal(path)}, maximum_object_size = ${longestRowBytes + 16}, columns = {${spec.join(', ')}})`;
+}
+
+/** A member that is asked for as two types cannot be read typed: the rows are then read one by one. */
+function place(members: Record<string, unknown>, [step = '', ...rest]: readonly string[], type: string): void {
+  if (rest.length > 0) place((members[step] ??= {}) as Record<string, unknown>, rest, type);
+  else members[step] = members[step] === undefined || members[step] === type ? type : 'JSON';
+}
+
+function typeOf(member: string | Members): string {
+  if (typeof member === 'string') return member;
+  return `STRUCT(${Object.entries(member).map(([name, inner]) => `${identifier(name)} ${typeOf(inner)}`).join(', ')})`;
+}

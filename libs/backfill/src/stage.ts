@@ -1,0 +1,159 @@
+// Reads the input once, in order, and leaves it in the work place as chunks that any worker can take on.
+//
+// Text is cut into blocks of whole records and not parsed: the workers do that, each for its own chunk, so the work is
+// spread, and a row that cannot be parsed is found where its outcome is written. Measured with 300,000 rows of 64
+// numbers: cutting takes 0.2 s of CPU and reading the blocks 1.5 s; staging as Parquet took 2.0 s and reading that 0.2 s.
+// Parquet is not copied at all: its chunks are ranges of rows of the input itself.
+import { open, rm } from 'node:fs/promises';
+import { MillraceError } from '@millrace/protocol';
+import { beginning, type Block, type Cursor, cutBlocks } from './blocks.ts';
+import { storageFailure } from './disk.ts';
+import type { ObjectStore } from './object-store.ts';
+import type { Chunk, Plan } from './plan.ts';
+import { checkUnchanged } from './source.ts';
+import type { WorkPlace } from './work-place.ts';
+
+export interface StageProgress {
+  readonly rows: number;
+  /** Of the input as it lies there, compressed or not. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
+
+export interface StageOptions {
+  readonly work: WorkPlace;
+  readonly objects?: ObjectStore | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: (progress: StageProgress) => void;
+}
+
+/** What the work place knows of a staged chunk. */
+interface StagedRecord {
+  readonly chunk: Chunk;
+  readonly next: Cursor;
+}
+
+/** Blocks that are being written while the next one is cut: a sync takes as long as the cutting. */
+const writesAhead = 2;
+
+export function chunkName(index: number): string {
+  return String(index).padStart(8, '0');
+}
+
+/**
+ * Stages what is not staged yet and gives all chunks in order, the staged ones first; each is durable when it is given.
+ * It reads no further than its consumer asks. Throws MillraceError `input-changed`, `unreadable-input`, `storage-unavailable`.
+ */
+export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<Chunk> {
+  if (plan.source.format === 'parquet') {
+    for (const file of plan.source.files) await checkUnchanged(file, options.objects);
+    yield* counted(parquetChunks(plan), options.work);
+    return;
+  }
+  const staged = await stagedRecords(options.work);
+  if (staged.length > 0) for (const file of plan.source.files) await checkUnchanged(file, options.objects);
+  yield* counted(stageText(plan, staged, options), options.work);
+}
+
+export interface Totals {
+  readonly chunks: number;
+  readonly rows: number;
+}
+
+const totalsName = 'staged.json';
+
+/** Undefined while the input is not staged to its end. */
+export async function readTotals(work: WorkPlace): Promise<Totals | undefined> {
+  const text = await work.readText(totalsName);
+  return text === undefined ? undefined : JSON.parse(text) as Totals;
+}
+
+async function* counted(chunks: AsyncIterable<Chunk> | Iterable<Chunk>, work: WorkPlace): AsyncGenerator<Chunk> {
+  let totals: Totals = { chunks: 0, rows: 0 };
+  for await (const chunk of chunks) {
+    totals = { chunks: chunk.index + 1, rows: chunk.firstRow - 1 + chunk.rows };
+    yield chunk;
+  }
+  if (totals.rows === 0) throw new MillraceError('unreadable-input', 'the input has no rows');
+  await work.writeText(totalsName, JSON.stringify(totals));
+}
+
+/** The chunks that are staged without a gap: what comes after one is staged again. */
+export async function stagedChunks(plan: Plan, work: WorkPlace): Promise<readonly Chunk[]> {
+  return plan.source.format === 'parquet' ? [...parquetChunks(plan)] : (await stagedRecords(work)).map(({ chunk }) => chunk);
+}
+
+/** A chunk that has its part needs no block any more. */
+export async function discardBlock({ data }: Chunk, work: WorkPlace): Promise<void> {
+  if ('block' in data) await work.remove([data.block]);
+}
+
+async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> {
+  const records: StagedRecord[] = [];
+  for (const name of await work.list('chunks')) {
+    if (name !== `${chunkName(records.length)}.json`) break;
+    records.push(JSON.parse(await work.readText(`chunks/${name}`) ?? 'null') as StagedRecord);
+  }
+  return records;
+}
+
+async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, objects, signal, onProgress }: StageOptions): AsyncGenerator<Chunk> {
+  for (const { chunk } of staged) yield chunk;
+  const from = staged.at(-1)?.next ?? beginning;
+  const totalBytes = plan.source.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let bytes = plan.source.files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const onRead = (count: number): void => {
+    bytes += count;
+  };
+  const writing: Promise<Chunk>[] = [];
+  try {
+    for await (const block of cutBlocks(plan, { objects, from, signal, onRead })) {
+      onProgress?.({ rows: block.next.rows, bytes: Math.min(bytes, totalBytes), totalBytes });
+      const written = writeBlock(block, plan, work);
+      written.catch(() => undefined); // It is awaited below, in its turn.
+      writing.push(written);
+      if (writing.length > writesAhead) yield await (writing.shift() as Promise<Chunk>);
+    }
+    while (writing.length > 0) yield await (writing.shift() as Promise<Chunk>);
+  } finally {
+    await Promise.allSettled(writing);
+  }
+}
+
+async function writeBlock({ from, next, rows, pieces, sizeBytes, longestRowBytes }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
+  const name = `blocks/${chunkName(from.chunk)}.${plan.source.format}`;
+  const chunk: Chunk = { index: from.chunk, firstRow: from.rows + 1, rows, file: from.file, firstLine: from.lines + 1, data: { block: name, sizeBytes, longestRowBytes } };
+  const path = await work.newFile(name);
+  try {
+    const file = await open(path, 'w');
+    try {
+      await file.writev([...pieces]);
+    } finally {
+      await file.close();
+    }
+    await work.put(name, path);
+  } catch (error) {
+    await rm(path, { force: true });
+    throw storageFailure(name, error);
+  }
+  await work.writeText(`chunks/${chunkName(from.chunk)}.json`, JSON.stringify({ chunk, next } satisfies StagedRecord));
+  return chunk;
+}
+
+/** Row groups in pieces of about the same size. */
+function* parquetChunks({ source, limits }: Plan): Generator<Chunk> {
+  let index = 0;
+  let firstRow = 1;
+  for (const [file, groups] of (source.rowGroups ?? []).entries()) {
+    let offset = 0;
+    for (const groupRows of groups) {
+      const pieces = Math.ceil(groupRows / limits.rows);
+      for (let piece = 0; piece < pieces; piece++) {
+        const rows = Math.floor(((piece + 1) * groupRows) / pieces) - Math.floor((piece * groupRows) / pieces);
+        yield { index: index++, firstRow, rows, file, firstLine: 0, data: { offset } };
+        offset += rows;
+        firstRow += rows;
+      }
+    }
+  }
+}

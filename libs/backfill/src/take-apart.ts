@@ -1,0 +1,102 @@
+// A block in doubt, record by record: each becomes a row of the table `__careful`, as text, or a fault; its order is the rows'.
+import { isUtf8 } from 'node:buffer';
+import { readFile } from 'node:fs/promises';
+import { DuckDBDataChunk, VARCHAR, type DuckDBConnection } from '@duckdb/node-api';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { dialectOf } from './blocks.ts';
+import { fieldsOf } from './csv-records.ts';
+import { recordsOf } from './originals.ts';
+import { type Chunk, type ColumnRef, type Plan, usedColumns } from './plan.ts';
+
+export interface TakenApart {
+  /** By position: why the record is no row at all. */
+  readonly faults: ReadonlyMap<number, string>;
+  /** What stands in a row's column; undefined where nothing does. */
+  valueOf(position: number, column: ColumnRef): unknown;
+}
+
+/** Rows at a time: DuckDB's vectors hold no more, and other work gets its turn in between. */
+const step = 2048;
+
+export async function takeApart({ plan, chunk, path, connection, signal }: {
+  readonly plan: Plan; readonly chunk: Chunk; readonly path: string; readonly connection: DuckDBConnection; readonly signal?: AbortSignal | undefined;
+}): Promise<TakenApart> {
+  const used = plan.source.format === 'csv' ? usedColumns(plan) : [];
+  const names = plan.source.format === 'csv' ? used.map(({ index }) => `c${index}`) : ['j'];
+  await connection.run(`CREATE TEMP TABLE __careful (${names.map((name) => `${name} VARCHAR`).join(', ')})`);
+  const appender = await connection.createAppender('__careful');
+  const faults = new Map<number, string>();
+  const rows: (readonly (string | null)[])[] = [];
+  const bytes = await readFile(path);
+  const append = (from: number): void => {
+    const part = rows.slice(from);
+    const vectors = DuckDBDataChunk.create(names.map(() => VARCHAR), part.length);
+    for (const column of names.keys()) vectors.setColumnValues(column, part.map((row) => row[column] ?? null));
+    appender.appendDataChunk(vectors);
+  };
+  for (const record of recordsOf(bytes, plan, chunk.firstLine)) {
+    const row = plan.source.format === 'csv' ? csvRow(record.bytes, plan, used) : jsonRow(record.bytes);
+    if (typeof row === 'string') faults.set(rows.length, row);
+    rows.push(typeof row === 'string' ? names.map(() => null) : row);
+    if (rows.length % step === 0) {
+      append(rows.length - step);
+      await breathe();
+      signal?.throwIfAborted();
+    }
+  }
+  if (rows.length % step > 0) append(rows.length - (rows.length % step));
+  appender.closeSync();
+  return {
+    faults,
+    valueOf: (position, column) => {
+      const row = rows[position] ?? [];
+      return plan.source.format === 'csv' ? row[used.findIndex(({ index }) => index === column.index)] : memberOf(row[0], column.path);
+    },
+  };
+}
+
+/** The used fields, or what is wrong with the record. A delimiter at its end is no field, as in DuckDB's reader. */
+function csvRow(record: Uint8Array, plan: Plan, used: readonly ColumnRef[]): readonly (string | null)[] | string {
+  const parsed = fieldsOf(record, dialectOf(plan.source));
+  if ('fault' in parsed) return parsed.fault;
+  const { fields } = parsed;
+  const expected = plan.source.columns.length;
+  const trailing = fields.length === expected + 1 && fields.at(-1)?.length === 0;
+  if (fields.length !== expected && !trailing) return `expected ${expected} fields, got ${fields.length}`;
+  const row: (string | null)[] = [];
+  for (const { index = 0, name } of used) {
+    const field = fields[index] as Uint8Array;
+    if (!isUtf8(field)) return `column "${name}" is not UTF-8`;
+    row.push(field.length === 0 ? null : Buffer.from(field).toString());
+  }
+  return row;
+}
+
+function jsonRow(record: Uint8Array): readonly (string | null)[] | string {
+  if (!isUtf8(record)) return 'the line is not UTF-8';
+  const text = Buffer.from(record).toString();
+  const value = parsed(text);
+  if (value === undefined) return 'the line is not JSON';
+  return isObject(value) ? [text] : 'the line is not a JSON object';
+}
+
+/** NaN and the infinities are no JSON, but some writers' JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    try {
+      return JSON.parse(text.replaceAll(/(?<=[[:,]\s*)-?(?:NaN|Infinity)(?=\s*[\],}])/g, 'null')) as unknown;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function memberOf(text: string | null | undefined, path: readonly string[]): unknown {
+  return path.reduce<unknown>((value, step) => (isObject(value) ? value[step] : undefined), parsed(text ?? ''));
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
