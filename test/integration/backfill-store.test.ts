@@ -67,11 +67,12 @@ test('a wish is granted where the state allows it, and taken back by its opposit
 
 test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {
   const chunks = new Chunks(redis, 'default');
-  const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });
+  const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, lastAttempt: false, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });
   const [one, two] = [chunk(0), chunk(1)];
   const rows = async () => (await readDepth(redis, 'default')).lanes.bulk.tenants.get('chunks') ?? 0;
-  const done = { ok: true, done: 9, failed: 1, seconds: 1 } as const;
+  const done = { ok: true, done: 9, failed: 1 } as const;
   for (const next of [one, two, one]) await chunks.add(next);
+  expect([...await chunks.attempts('bf_1', 0)]).toEqual([[0, 1], [1, 1]]);
   expect([await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([20, 2]);
   expect([await chunks.settle('chunks', one.chunk, done), await chunks.settle('chunks', one.chunk, { ...done, done: 0 })]).toEqual([true, false]);
   expect([await chunks.read('bf_1', [one.chunk, two.chunk]), await rows()]).toEqual([[done, 'open'], 10]);

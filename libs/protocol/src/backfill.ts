@@ -164,5 +164,5 @@ export function chunkJobId({ backfillId, chunk, round, attempt }: ChunkRef): str
 /** What came of a chunk. */
 export type ChunkResult =
   /** Its part is written: so many rows with a result, so many that failed. */
-  | { readonly ok: true; readonly done: number; readonly failed: number; readonly seconds: number }
+  | { readonly ok: true; readonly done: number; readonly failed: number }
   | { readonly ok: false; readonly error: Problem; readonly retryable: boolean };

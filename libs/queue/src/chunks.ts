@@ -5,7 +5,7 @@ import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 import { Queues } from './queues.ts';
 
-export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk'>;
+export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk' | 'lastAttempt'>;
 
 /** What is known of a chunk that is queued: its result, once it has one. */
 export type QueuedChunk = ChunkResult | 'open';
@@ -26,10 +26,11 @@ export class Chunks {
   }
 
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
-  async add({ tenant, model, priority, chunk }: NewChunk): Promise<void> {
+  async add({ chunk, tenant, ...job }: NewChunk): Promise<void> {
     const { depth, chunks } = keysOf(this.#pool);
-    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
-    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, model, lane: 'bulk', priority, chunk }, { jobId: chunkJobId(chunk) });
+    const open = await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
+    if (!open) return;
+    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, ...job, lane: 'bulk', chunk }, { jobId: chunkJobId(chunk) });
   }
 
   /** Takes a chunk back that no worker has claimed; false where one has. */
@@ -54,6 +55,21 @@ export class Chunks {
     if (chunks.length === 0) return [];
     const values = await this.#redis.hmget(keysOf(this.#pool).chunks(backfillId), ...chunks.map(chunkField));
     return values.map((value) => (typeof value !== 'string' ? undefined : value === 'open' ? value : JSON.parse(value) as ChunkResult));
+  }
+
+  /** How often each chunk of a round was queued, of those that are known: what a coordinator that died has left. */
+  async attempts(backfillId: string, round: number): Promise<Map<number, number>> {
+    const attempts = new Map<number, number>();
+    for (const field of await this.#redis.hkeys(keysOf(this.#pool).chunks(backfillId))) {
+      const [index, ofRound, attempt] = field.split('-').map(Number) as [number, number, number];
+      if (ofRound === round && !field.includes(':')) attempts.set(index, Math.max(attempt, attempts.get(index) ?? 0));
+    }
+    return attempts;
+  }
+
+  /** Chunks of the bulk lane that workers have claimed, of all backfills. */
+  async claimed(): Promise<number> {
+    return this.#redis.llen(keysOf(this.#pool).list('bulk', 'active'));
   }
 
   /** Forgets results that have been taken. */
