@@ -33,12 +33,13 @@ export interface CheckOptions {
 /** Everything that the backfill's run needs to know. Throws MillraceError, with all faults that can be told at once. */
 export async function checkBackfill(data: BackfillData, options: CheckOptions): Promise<Plan> {
   const { signature, places, target, engine, inputs, objects, limits = defaultLimits } = options;
+  places.input(data.input.uri);
+  await places.output(data.output.uri);
   const faults = new FaultList();
   const format = formatOf(data.input, '#/input/format', faults);
   const outputFormat = formatOf(data.output, '#/output/format', faults);
   if (/\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
   refuse(faults);
-  await places.output(data.output.uri);
   const names = namesBeside(data.output.uri);
   const taken = data.output.overwrite ? [] : await target.taken(names);
   for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
