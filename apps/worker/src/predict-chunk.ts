@@ -3,7 +3,7 @@
 import { type ChunkOptions, openChunk, type Plan, readPlan, type WorkPlace, writePart } from '@millrace/backfill';
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
-import { type ChunkResult, errorCatalogue, MillraceError, problemOf } from '@millrace/protocol';
+import { type ChunkResult, MillraceError } from '@millrace/protocol';
 import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion } from '@millrace/queue';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
@@ -100,7 +100,7 @@ export class ChunkPredictor implements PieceOwner {
       const expected = error instanceof MillraceError;
       const failure = expected ? error : new MillraceError('internal', 'The chunk could not be run');
       log[expected ? 'info' : 'error']({ err: error, backfillId, chunk: index, attempt }, 'chunk failed');
-      return { ok: false, error: problemOf(failure), retryable: errorCatalogue[failure.code].retryable };
+      return { ok: false, code: failure.code, detail: failure.message };
     }
   }
 
