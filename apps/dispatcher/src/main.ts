@@ -1,4 +1,4 @@
-// The dispatcher process: tells those who asked for it what became of predictions.
+// The dispatcher process: tells those who asked for it what became of predictions, and coordinates backfills.
 import { randomUUID } from 'node:crypto';
 import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
@@ -26,6 +26,7 @@ const registry = createRegistry('dispatcher', manifest.version);
 const metrics = new DispatcherMetrics(registry, {
   running: () => courier.running,
   openBreakers: () => courier.openBreakers,
+  backfills: () => backfills?.states ?? new Map(),
   resultsQueues: async () => new Map(await Promise.all(readers.pools.map(async (pool) => [pool, await readResultsQueue(redis, pool)] as const))),
 });
 const endpoints = new EndpointStore(redis);
@@ -54,6 +55,12 @@ const readers = new PoolReaders({
 });
 await readers.start();
 life.own('readers', () => readers.stop());
+
+// Loaded where it is needed: it brings DuckDB along.
+const backfills = config.backfillWork === undefined ? undefined
+  : await (await import('./backfills.ts')).Backfills.open(config.backfillWork, { config, redis, metrics, log, version: manifest.version });
+backfills?.start();
+life.own('backfills', () => backfills?.stop());
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);

@@ -1,11 +1,14 @@
 // The dispatcher's metrics (docs/04-metrics.md).
 import { type AttemptResult, verdictOf } from '@millrace/delivery';
 import { buckets, Counter, Gauge, Histogram, type Registry } from '@millrace/process';
+import type { BackfillState, ErrorCode } from '@millrace/protocol';
 
 /** What the gauges read at each scrape. */
 export interface DispatcherGauges {
   readonly running: () => number;
   readonly openBreakers: () => number;
+  /** Backfills that this process coordinates, by state. */
+  readonly backfills: () => ReadonlyMap<BackfillState, number>;
   /** By pool. */
   readonly resultsQueues: () => Promise<ReadonlyMap<string, { readonly length: number; readonly oldestSeconds: number }>>;
 }
@@ -14,12 +17,23 @@ export class DispatcherMetrics {
   readonly #attempts;
   readonly #duration;
   readonly #events;
+  readonly #backfillRows;
+  readonly #chunkRetries;
 
-  constructor(registry: Registry, { running, openBreakers, resultsQueues }: DispatcherGauges) {
+  constructor(registry: Registry, { running, openBreakers, backfills, resultsQueues }: DispatcherGauges) {
     const registers = [registry];
     this.#attempts = new Counter({ name: 'millrace_webhook_attempts_total', help: 'Attempts of deliveries, by what came of them', labelNames: ['outcome'], registers });
     this.#duration = new Histogram({ name: 'millrace_webhook_attempt_duration_seconds', help: 'From connecting to the answer', buckets: [...buckets.endToEnd], registers });
     this.#events = new Counter({ name: 'millrace_events_total', help: 'Events taken from the results queue', registers });
+    this.#backfillRows = new Counter({ name: 'millrace_backfill_rows_total', help: 'Rows of backfills that have an outcome', labelNames: ['outcome'], registers });
+    this.#chunkRetries = new Counter({ name: 'millrace_chunk_retries_total', help: 'Chunks of backfills that failed and were queued again', labelNames: ['reason'], registers });
+    new Gauge({
+      name: 'millrace_backfills', help: 'Backfills that this process coordinates', labelNames: ['state'], registers,
+      collect() {
+        this.reset();
+        for (const [state, count] of backfills()) this.set({ state }, count);
+      },
+    });
     new Gauge({ name: 'millrace_webhook_running', help: 'Attempts under way', registers, collect() { this.set(running()); } });
     new Gauge({ name: 'millrace_webhook_breaker_open', help: 'Hosts that are left alone because they do not answer', registers, collect() { this.set(openBreakers()); } });
     const oldest = new Gauge({ name: 'millrace_results_queue_oldest_age_seconds', help: 'Age of the oldest entry of the results queue', labelNames: ['pool'], registers });
@@ -37,6 +51,15 @@ export class DispatcherMetrics {
 
   took(events: number): void {
     this.#events.inc(events);
+  }
+
+  backfilled({ done, failed }: { readonly done: number; readonly failed: number }): void {
+    this.#backfillRows.inc({ outcome: 'succeeded' }, done);
+    this.#backfillRows.inc({ outcome: 'failed' }, failed);
+  }
+
+  chunkRetried(reason: ErrorCode): void {
+    this.#chunkRetries.inc({ reason });
   }
 
   attempted(result: AttemptResult): void {

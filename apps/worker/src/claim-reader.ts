@@ -1,7 +1,7 @@
 // What a claim needs before it can run: its model version, and its inputs decoded.
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import type { Logger } from '@millrace/process';
-import { fromWireAll, MillraceError, predictionId, type Tensors } from '@millrace/protocol';
+import { fromWireAll, MillraceError, type ModelVersionId, predictionId, type Tensors } from '@millrace/protocol';
 import type { Claim, Payloads } from '@millrace/queue';
 import type { Progress } from './held-bundle.ts';
 
@@ -18,8 +18,8 @@ export class ClaimReader {
     this.#options = options;
   }
 
-  /** The version that the bundle names, proven by its digest; looks again where the repository may just have changed. */
-  async version({ bundle: { model } }: Claim): Promise<ModelVersion | MillraceError> {
+  /** The version that a job names, proven by its digest; looks again where the repository may just have changed. */
+  async version(model: ModelVersionId): Promise<ModelVersion | MillraceError> {
     const { repository } = this.#options;
     let found = repository.find(model);
     if (found?.id.digest !== model.digest) {

@@ -1,3 +1,4 @@
+import { storageSettings } from '@millrace/backfill/settings';
 import { logLevels } from '@millrace/process';
 import { poolPattern } from '@millrace/protocol';
 import { redisSettings } from '@millrace/queue';
@@ -6,6 +7,7 @@ import Type, { type Static } from 'typebox';
 /** Settings of the worker process. */
 export const WorkerConfig = Type.Object({
   ...redisSettings,
+  ...storageSettings,
   models: Type.String({ default: 'deploy/models', description: 'Model repository: <name>/<version>/model.onnx' }),
   modelScanSeconds: Type.Number({ default: 2, minimum: 0.1, description: 'Seconds between looks for new model versions' }),
   pool: Type.String({ default: 'default', pattern: poolPattern, description: 'Pool whose models this worker runs' }),

@@ -5,6 +5,7 @@ import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { ClaimReader } from './claim-reader.ts';
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Predictor } from './predict.ts';
@@ -19,7 +20,7 @@ const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection f
 
 const registry = createRegistry('worker', manifest.version);
 const metrics = new WorkerMetrics(registry, pool, {
-  threads, claimedRows: () => predictor.claimedRows, busyThreads: () => engine.busy, sessionBytes: () => engine.sessionBytes,
+  threads, claimedRows: () => predictor.claimedRows + (bulk?.claimedRows ?? 0), busyThreads: () => engine.busy, sessionBytes: () => engine.sessionBytes,
 });
 const engine = new InferenceEngine({
   threads,
@@ -47,22 +48,27 @@ life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
 for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
 const runner = new Runner({ engine, metrics, log });
+const payloads = new Payloads(redis, pool);
+const reader = new ClaimReader({ repository, payloads, log });
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
 const consumer = new Consumer({
   redis, pool, lane: 'online', handlers: { bundle: (claim) => predictor.handle(claim) }, onError: (error) => log.warn({ err: error }, 'claiming failed'),
 });
-const marks = new Marks(redis, { pool, replica: randomUUID(), retentionSeconds: config.retentionSeconds });
+const replica = randomUUID();
+const marks = new Marks(redis, { pool, replica, retentionSeconds: config.retentionSeconds });
 life.own('marks', () => marks.close());
 await new EndpointStore(redis).openPool(pool);
 const starts = new Starts(redis, pool, onError);
 await starts.start();
 life.own('starts', () => starts.stop());
 const predictor = new Predictor({
-  repository, runner, cancellations, marks, starts, threads, metrics, log,
+  reader, payloads, runner, cancellations, marks, starts, threads, metrics, log,
   settler: new Settler(redis, pool, config.retentionSeconds),
-  payloads: new Payloads(redis, pool),
   onAppetite: (bundles) => { consumer.concurrency = bundles; },
 });
+// Loaded where it is needed: it brings DuckDB along.
+const bulk = config.backfillWork === undefined ? undefined : await (await import('./bulk.ts')).openBulk(config.backfillWork, { config, redis, replica, reader, runner, metrics, log });
+life.own('bulk', () => bulk?.close());
 // From here on it may be told of cancellations.
 await cancellations.start();
 
@@ -74,11 +80,13 @@ const scanning = new AbortController();
 life.own('model scan', () => scanning.abort());
 void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
 consumer.start();
-life.own('consumer', async () => {
-  await consumer.stopClaiming();
+bulk?.start();
+life.own('consumers', async () => {
+  await Promise.all([consumer.stopClaiming(), bulk?.stopClaiming()]);
   runner.stop();
   predictor.stop();
-  await consumer.close();
+  bulk?.stop();
+  await Promise.all([consumer.close(), bulk?.ended()]);
 });
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });

@@ -28,6 +28,8 @@ export class WorkerMetrics {
   readonly #load;
   readonly #retries;
   readonly #orphaned;
+  readonly #chunks;
+  readonly #chunkSeconds;
   // Looking children up by their labels costs more than observing them.
   readonly #byModel = new Map<string, ModelMetrics>();
 
@@ -45,6 +47,8 @@ export class WorkerMetrics {
     this.#load = new Histogram({ name: 'millrace_model_load_seconds', help: 'Loading and warming up one session', labelNames: ['model'], buckets: [...buckets.duration], registers });
     this.#retries = new Counter({ name: 'millrace_retries_total', help: 'Predictions that failed and were queued again', labelNames: ['model', 'reason'], registers });
     this.#orphaned = new Counter({ name: 'millrace_orphaned_total', help: 'Bundles claimed here that another replica had lost', registers });
+    this.#chunks = new Counter({ name: 'millrace_chunks_total', help: 'Chunks of backfills settled by this process', labelNames: ['model', 'outcome'], registers });
+    this.#chunkSeconds = new Histogram({ name: 'millrace_chunk_duration_seconds', help: 'Reading, running and writing one chunk', labelNames: ['model', 'step'], buckets: [...buckets.endToEnd], registers });
     const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, labelNames: ['pool'], registers, collect() { this.set({ pool }, read()); } });
     gauge('millrace_worker_claimed_rows', 'Rows that are claimed here and not settled', gauges.claimedRows);
     gauge('millrace_worker_busy_ratio', 'Inference threads that are running', () => gauges.busyThreads() / gauges.threads);
@@ -61,6 +65,15 @@ export class WorkerMetrics {
 
   orphaned(): void {
     this.#orphaned.inc();
+  }
+
+  chunkSettled(model: string, outcome: 'succeeded' | 'failed'): void {
+    this.#chunks.inc({ model, outcome });
+  }
+
+  /** Milliseconds of each step. */
+  chunkRan(model: string, steps: Readonly<Record<'read' | 'run' | 'write', number>>): void {
+    for (const [step, ms] of Object.entries(steps)) this.#chunkSeconds.observe({ model, step }, ms / 1000);
   }
 
   of({ name, version }: ModelVersionId): ModelMetrics {

@@ -1,10 +1,11 @@
 // From a claimed bundle to settled predictions: the worker's story.
 import type { ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
+import type { Logger } from '@millrace/process';
 import { MillraceError, parsePredictionId, predictionId } from '@millrace/protocol';
-import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Settlement, type Settler } from '@millrace/queue';
+import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Payloads, type Settlement, type Settler } from '@millrace/queue';
 import { Appetite } from './appetite.ts';
-import { ClaimReader, type ClaimReaderOptions } from './claim-reader.ts';
+import type { ClaimReader } from './claim-reader.ts';
 import { HeldBundle, type PredictionPiece, type Progress } from './held-bundle.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import type { Piece, PieceOwner } from './piece.ts';
@@ -12,7 +13,10 @@ import { retryDelayMs } from './retry-delay.ts';
 import type { Runner } from './runner.ts';
 import type { Starts } from './starts.ts';
 
-export interface PredictorOptions extends ClaimReaderOptions {
+export interface PredictorOptions {
+  readonly reader: ClaimReader;
+  readonly payloads: Payloads;
+  readonly log: Logger;
   readonly runner: Runner;
   readonly settler: Settler;
   readonly marks: Marks;
@@ -27,14 +31,12 @@ export interface PredictorOptions extends ClaimReaderOptions {
 export class Predictor implements PieceOwner {
   readonly name = 'predictions';
   readonly #options: PredictorOptions;
-  readonly #reader: ClaimReader;
   readonly #appetite: Appetite;
   /** By job. */
   readonly #held = new Map<string, HeldBundle>();
 
   constructor(options: PredictorOptions) {
     this.#options = options;
-    this.#reader = new ClaimReader(options);
     this.#appetite = new Appetite(options.threads);
   }
 
@@ -92,7 +94,7 @@ export class Predictor implements PieceOwner {
 
     const crashed = open.filter(({ index }) => marks.crashed.has(index));
     await this.#settle(held, crashed.map((progress) => held.end(progress, 'failed', workerCrashed)));
-    const version = await this.#reader.version(claim);
+    const version = await this.#options.reader.version(claim.bundle.model);
     for (const progress of open) {
       const pieces = version instanceof MillraceError ? version : await this.#piecesOf(held, progress, version);
       if (held.givenUp) return;
@@ -105,7 +107,7 @@ export class Predictor implements PieceOwner {
   }
 
   async #piecesOf(held: HeldBundle, progress: Progress, version: ModelVersion): Promise<readonly PredictionPiece[] | MillraceError> {
-    const inputs = await this.#reader.inputs(held.claim, progress);
+    const inputs = await this.#options.reader.inputs(held.claim, progress);
     return inputs instanceof MillraceError ? inputs : held.cut(this, { progress, inputs, version });
   }
 

@@ -74,6 +74,8 @@ class Cutter {
   /** Of the record that has begun in a piece before this one: its length so far, and its first byte. */
   #begun = 0;
   #firstByte = 0;
+  /** Lines of the file, since the cutting began, that end before the present record. */
+  #linesBeforeRecord = 0;
 
   constructor(file: SourceFile, columns: readonly string[], dialect: Dialect & { readonly header: boolean }, limits: ChunkLimits, from: Cursor) {
     this.#file = file;
@@ -100,6 +102,7 @@ class Cutter {
       if (end === -1) break;
       if (this.#begun === 0) this.#firstByte = piece[at] as number;
       this.#endRecord(this.#begun + end - at);
+      this.#linesBeforeRecord = this.#scanner.lines;
       at = end;
       if (this.#wantsHeader) {
         this.#keep(piece.subarray(start, end));
@@ -178,7 +181,7 @@ class Cutter {
   }
 
   #refuseLength(): never {
-    const line = this.#linesBefore + this.#scanner.lines + 1;
+    const line = this.#linesBefore + this.#linesBeforeRecord + 1;
     const hint = this.#scanner.inQuotes ? ', or its quotes are not closed' : '';
     throw new MillraceError('unreadable-input', `${this.#file.uri}, at line ${line}: a row is longer than ${this.#limits.rowBytes} bytes${hint}`);
   }

@@ -34,10 +34,11 @@ export interface CheckOptions {
 /** Everything that the backfill's run needs to know. Throws MillraceError, with all faults that can be told at once. */
 export async function checkBackfill(data: BackfillData, options: CheckOptions): Promise<Plan> {
   const { signature, places, target, engine, inputs, objects, limits = defaultLimits } = options;
+  places.input(data.input.uri);
+  await places.output(data.output.uri);
   const faults = new FaultList();
   const { input: format, output: outputFormat } = checkDescription(data, signature, faults);
   refuse(faults);
-  await places.output(data.output.uri);
   const names = namesBeside(data.output.uri);
   const taken = data.output.overwrite ? [] : await target.taken(names);
   for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);

@@ -5,13 +5,12 @@ import { dirname } from 'node:path';
 import { MillraceError } from '@millrace/protocol';
 
 /** Replaces what stands at `path`, if anything does. Throws MillraceError `storage-unavailable`. */
-export async function writeAtomically(path: string, content: string | Uint8Array | readonly Uint8Array[]): Promise<void> {
+export async function writeAtomically(path: string, content: string): Promise<void> {
   const beside = besideOf(path);
   try {
     const file = await open(beside, 'w');
     try {
-      if (typeof content === 'string' || content instanceof Uint8Array) await file.writeFile(content);
-      else await file.writev([...content]);
+      await file.writeFile(content);
       await file.sync();
     } finally {
       await file.close();

@@ -8,10 +8,11 @@ export { BackfillData, BackfillInput, backfillMembers, BackfillOutput, type Form
 export { LocalInputs } from './local-inputs.ts';
 export type { Manifest, RunFacts } from './manifest.ts';
 export { ObjectStore, type ObjectStoreOptions } from './object-store.ts';
-export { type Outcome, type Part, readPart, type RowFailed, type RowsDone, writePart } from './part.ts';
+export { type Outcome, type Part, readPart, removePart, type RowFailed, type RowsDone, writePart } from './part.ts';
 export { locate, type Location, Places, type PlacesOptions } from './places.ts';
 export { type Chunk, type ChunkLimits, defaultLimits, type Plan, type SourceFile } from './plan.ts';
 export { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, type Tally, writePlan } from './progress.ts';
 export { discardBlock, readTotals, stage, stagedChunks, type StageOptions, type StageProgress, type Totals } from './stage.ts';
+export { openStorage, type Storage } from './storage.ts';
 export { namesBeside, type OutputNames, Target } from './target.ts';
 export { type LocalCopy, WorkBucket, WorkFolder, type WorkPlace } from './work-place.ts';

@@ -54,13 +54,13 @@ export class ObjectStore {
 
   /** All objects whose keys begin with `key`, by key. */
   async list({ bucket, key }: ObjectName): Promise<ObjectDescription[]> {
-    const found = await persist(`s3://${bucket}/${key}`, () => Array.fromAsync(this.#client.listObjects({ bucketName: bucket, prefix: key })));
+    const found = await persist(uriOf({ bucket, key }), () => Array.fromAsync(this.#client.listObjects({ bucketName: bucket, prefix: key })));
     return found.map(({ key, size, etag }) => ({ key, sizeBytes: size, etag }));
   }
 
   /** Undefined where there is no such object. */
   async describe({ bucket, key }: ObjectName): Promise<ObjectDescription | undefined> {
-    const found = await persist(`s3://${bucket}/${key}`, () => unlessMissing(this.#client.statObject(key, { bucketName: bucket })));
+    const found = await persist(uriOf({ bucket, key }), () => unlessMissing(this.#client.statObject(key, { bucketName: bucket })));
     return found && { key, sizeBytes: found.size, etag: found.etag };
   }
 
@@ -69,7 +69,9 @@ export class ObjectStore {
     const place = uriOf(name);
     let at = start;
     for (let attempt = 1; ; attempt++) {
-      const body = await persist(place, () => this.#open(name, at, etag));
+      const body = await persist(place, () => this.#open(name, at, etag)).catch((error: unknown) => {
+        throw etag === undefined ? error : changedOr(error, place);
+      });
       try {
         for await (const piece of body) {
           signal?.throwIfAborted();
@@ -95,16 +97,16 @@ export class ObjectStore {
 
   /** Undefined where there is no such object. */
   async readText({ bucket, key }: ObjectName): Promise<string | undefined> {
-    return persist(`s3://${bucket}/${key}`, async () => (await unlessMissing(this.#client.getObject(key, { bucketName: bucket })))?.text());
+    return persist(uriOf({ bucket, key }), async () => (await unlessMissing(this.#client.getObject(key, { bucketName: bucket })))?.text());
   }
 
   async writeText({ bucket, key }: ObjectName, text: string): Promise<void> {
-    await persist(`s3://${bucket}/${key}`, () => this.#client.putObject(key, text, { bucketName: bucket }));
+    await persist(uriOf({ bucket, key }), () => this.#client.putObject(key, text, { bucketName: bucket }));
   }
 
   /** False where the key is taken (a conditional write). */
   async writeFirst({ bucket, key }: ObjectName, text: string): Promise<boolean> {
-    return persist(`s3://${bucket}/${key}`, async () => {
+    return persist(uriOf({ bucket, key }), async () => {
       try {
         await this.#client.makeRequest({ method: 'PUT', bucketName: bucket, objectName: key, headers: new Headers({ 'if-none-match': '*' }), payload: text });
         return true;
@@ -118,7 +120,7 @@ export class ObjectStore {
 
   /** Uploads a local file, in parts where it is large. */
   async writeFile({ bucket, key }: ObjectName, path: string): Promise<void> {
-    await persist(`s3://${bucket}/${key}`, async () => {
+    await persist(uriOf({ bucket, key }), async () => {
       const file = await open(path, 'r');
       try {
         const { size } = await file.stat();
@@ -131,7 +133,7 @@ export class ObjectStore {
   }
 
   async remove({ bucket, key }: ObjectName): Promise<void> {
-    await persist(`s3://${bucket}/${key}`, () => unlessMissing(this.#client.deleteObject(key, { bucketName: bucket })));
+    await persist(uriOf({ bucket, key }), () => unlessMissing(this.#client.deleteObject(key, { bucketName: bucket })));
   }
 }
 
@@ -154,8 +156,6 @@ async function persist<T>(place: string, request: () => Promise<T>): Promise<T> 
     try {
       return await request();
     } catch (error) {
-      if (error instanceof S3Errors.ServerError && error.statusCode === 412) throw new MillraceError('input-changed', `${place} was changed`, { cause: error });
-      if (error instanceof S3Errors.ServerError && error.statusCode === 404) throw new MillraceError('input-changed', `${place} is gone`, { cause: error });
       const passing = !(error instanceof S3Errors.S3Error) || (error instanceof S3Errors.ServerError && (error.statusCode >= 500 || error.statusCode === 429));
       if (!passing || attempt >= attempts || isLocal(error)) throw unavailable(place, error);
       await wait(firstDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2));
@@ -163,12 +163,19 @@ async function persist<T>(place: string, request: () => Promise<T>): Promise<T> 
   }
 }
 
+/** An object that was described before, and is gone or has another etag. */
+function changedOr(error: unknown, place: string): unknown {
+  const status = error instanceof MillraceError && error.cause instanceof S3Errors.ServerError ? error.cause.statusCode : undefined;
+  if (status !== 404 && status !== 412) return error;
+  return new MillraceError('input-changed', `${place} ${status === 404 ? 'is gone' : 'was changed'}`, { cause: error });
+}
+
 function isLocal(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error && 'path' in error;
 }
 
 function unavailable(place: string, error: unknown): MillraceError {
-  const reason = error instanceof S3Errors.ServerError ? `${error.code} (${error.statusCode})` : reasonOf(error);
+  const reason = error instanceof S3Errors.ServerError ? (error.statusCode === 404 ? 'there is no such object or bucket' : `${error.code} (${error.statusCode})`) : reasonOf(error);
   return new MillraceError('storage-unavailable', `${place}: ${reason}`, { cause: error });
 }
 

@@ -80,6 +80,11 @@ export async function readPart(work: WorkPlace, chunk: number): Promise<Part | u
   return text === undefined ? undefined : JSON.parse(text) as Part;
 }
 
+/** Its chunk is to be run again: the next part is another. */
+export async function removePart(work: WorkPlace, chunk: number): Promise<void> {
+  await work.remove([partRecordName(chunk)]);
+}
+
 /** The record is what counts; whoever comes second takes the files of the first for its own. */
 async function commit(work: WorkPlace, part: Part): Promise<Part> {
   const name = partRecordName(part.chunk);

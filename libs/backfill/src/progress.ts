@@ -14,7 +14,7 @@ export interface Tally {
 
 export const nothingDone: Tally = { chunks: 0, rows: 0, written: 0, failed: 0 };
 
-export function addPart(tally: Tally, { rows, written }: Part): Tally {
+export function addPart(tally: Tally, { rows, written }: Pick<Part, 'rows' | 'written'>): Tally {
   return { chunks: tally.chunks + 1, rows: tally.rows + rows, written: tally.written + written, failed: tally.failed + rows - written };
 }
 

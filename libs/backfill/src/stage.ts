@@ -127,7 +127,7 @@ async function writeBlock({ from, next, rows, pieces, sizeBytes, longestRowBytes
   try {
     const file = await open(path, 'w');
     try {
-      await file.writev([...pieces]);
+      await file.writeFile(pieces);
     } finally {
       await file.close();
     }

@@ -102,14 +102,11 @@ export class WorkFolder implements WorkPlace {
     await rm(this.path, { recursive: true, force: true });
   }
 
-  readonly #folders = new Set<string>();
   async #folderOf(name: string): Promise<void> {
     const folder = dirname(join(this.path, name));
-    if (this.#folders.has(folder)) return;
     await mkdir(folder, { recursive: true }).catch((error: unknown) => {
       throw storageFailure(folder, error);
     });
-    this.#folders.add(folder);
   }
 }
 

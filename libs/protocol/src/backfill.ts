@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { BackfillData } from './backfill-data.ts';
 import type { ModelVersionId } from './bundle.ts';
-import type { Problem } from './errors.ts';
+import type { ErrorCode, Problem } from './errors.ts';
 import type { Signature } from './signature.ts';
 
 export const backfillStates = ['validating', 'staging', 'running', 'finalizing', 'paused', 'completed', 'failed', 'canceled'] as const;
@@ -164,5 +164,5 @@ export function chunkJobId({ backfillId, chunk, round, attempt }: ChunkRef): str
 /** What came of a chunk. */
 export type ChunkResult =
   /** Its part is written: so many rows with a result, so many that failed. */
-  | { readonly ok: true; readonly done: number; readonly failed: number; readonly seconds: number }
-  | { readonly ok: false; readonly error: Problem; readonly retryable: boolean };
+  | { readonly ok: true; readonly done: number; readonly failed: number }
+  | { readonly ok: false; readonly code: ErrorCode; readonly detail: string };

@@ -82,6 +82,8 @@ export interface Envelope {
 /** A chunk of a backfill: its rows are read where it says, and not carried along. */
 export interface ChunkJob extends Envelope {
   readonly chunk: ChunkRef;
+  /** What may pass is not waited for any more. */
+  readonly lastAttempt: boolean;
 }
 
 export interface Bundle extends Envelope {

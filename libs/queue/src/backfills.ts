@@ -81,6 +81,7 @@ export class BackfillStore {
   /** Asks for it; its coordinator sees to it. Throws `not-found`, or `backfill-state` where its state does not allow it. */
   async wish(id: string, tenant: string, wish: BackfillWish): Promise<BackfillRecord> {
     const record = await this.find(id, tenant);
+    if (wish === 'retry' && record?.progress.rows.failed === 0) throw new MillraceError('backfill-state', 'None of its rows has failed');
     const answer = record ? await this.#redis.millraceBackfillWish(backfillKeys.backfill(id), backfillKeys.open, id, wish, ...wishStates[wish]) : 'unknown';
     if (answer === 'unknown') throw new MillraceError('not-found', `There is no backfill ${id}`);
     if (answer !== 'granted') throw new MillraceError('backfill-state', `A backfill that is ${answer} cannot be asked to ${wish}`);
@@ -106,6 +107,11 @@ export class BackfillStore {
   }
 }
 
+/** Another coordinator has the backfill, or may have it. */
+export class LeaseLost extends Error {
+  override readonly name = 'LeaseLost';
+}
+
 /** A backfill whose lease this process has. */
 export class HeldBackfill {
   readonly id: string;
@@ -120,23 +126,24 @@ export class HeldBackfill {
     this.#retentionSeconds = retentionSeconds;
   }
 
-  /** Holds it for another lease; false where it is lost. */
-  async extend(): Promise<boolean> {
-    return await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, leaseMs) === 1;
+  /** Holds it for another lease. Rejects with `LeaseLost`. */
+  async extend(): Promise<void> {
+    if (await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, leaseMs) === 0) throw new LeaseLost();
   }
 
   async wish(): Promise<BackfillWish | undefined> {
     return await this.#redis.hget(backfillKeys.backfill(this.id), 'wish') as BackfillWish | null ?? undefined;
   }
 
-  /** Writes how far it is, and that a wish is granted by it; false where the lease is lost. */
-  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<boolean> {
+  /** Writes how far it is, and that a wish is granted by it. Rejects with `LeaseLost`. */
+  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
     const { state } = progress;
     const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
-    return await this.#redis.millraceBackfillWrite(
+    const written = await this.#redis.millraceBackfillWrite(
       backfillKeys.backfill(this.id), backfillKeys.open, backfillKeys.lease(this.id),
       this.id, this.#token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
-    ) === 1;
+    );
+    if (written === 0) throw new LeaseLost();
   }
 
   /** Another coordinator may take it at once. */

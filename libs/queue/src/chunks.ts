@@ -2,10 +2,10 @@
 // Redis holds those of the window only.
 import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
-import { keysOf } from './names.ts';
+import { keysOf, type PoolKeys } from './names.ts';
 import { Queues } from './queues.ts';
 
-export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk'>;
+export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk' | 'lastAttempt'>;
 
 /** What is known of a chunk that is queued: its result, once it has one. */
 export type QueuedChunk = ChunkResult | 'open';
@@ -17,66 +17,94 @@ const keptSeconds = 7 * 86_400;
 export class Chunks {
   readonly #redis: Redis;
   readonly #pool: string;
+  readonly #keys: PoolKeys;
   readonly #queues: Queues;
 
   constructor(redis: Redis, pool: string) {
     this.#redis = redis;
     this.#pool = pool;
+    this.#keys = keysOf(pool);
     this.#queues = new Queues(redis);
   }
 
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
-  async add({ tenant, model, priority, chunk }: NewChunk): Promise<void> {
-    const { depth, chunks } = keysOf(this.#pool);
-    await this.#redis.millraceBookChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
-    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, model, lane: 'bulk', priority, chunk }, { jobId: chunkJobId(chunk) });
-  }
-
-  /** Takes a chunk back that no worker has claimed; false where one has. */
-  async withdraw(tenant: string, chunk: ChunkRef): Promise<boolean> {
-    if (!await this.#queues.remove(this.#pool, 'bulk', chunkJobId(chunk))) return false;
-    await this.#end(tenant, chunk, '');
-    return true;
+  async add({ chunk, tenant, ...job }: NewChunk): Promise<void> {
+    const key = this.#keys.chunks(chunk.backfillId);
+    const open = await this.#redis.millraceBookChunk(this.#keys.depth, key, chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
+    if (!open) return;
+    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, ...job, lane: 'bulk', chunk }, { jobId: chunkJobId(chunk) });
   }
 
   /** Whether it still is to be run: it may have been settled by another worker, or its backfill may be canceled. */
   async isOpen(chunk: ChunkRef): Promise<boolean> {
-    return await this.#redis.hget(keysOf(this.#pool).chunks(chunk.backfillId), chunkField(chunk)) === 'open';
+    return isOpen(await this.#redis.hget(this.#keys.chunks(chunk.backfillId), chunkField(chunk)));
   }
 
   /** Writes what came of a chunk; the first write wins. */
   async settle(tenant: string, chunk: ChunkRef, result: ChunkResult): Promise<boolean> {
-    return this.#end(tenant, chunk, JSON.stringify(result));
+    return this.#end(tenant, chunk.backfillId, chunkField(chunk), JSON.stringify(result));
   }
 
   /** What is known of these; undefined for one that is not queued. */
   async read(backfillId: string, chunks: readonly ChunkRef[]): Promise<(QueuedChunk | undefined)[]> {
     if (chunks.length === 0) return [];
-    const values = await this.#redis.hmget(keysOf(this.#pool).chunks(backfillId), ...chunks.map(chunkField));
-    return values.map((value) => (typeof value !== 'string' ? undefined : value === 'open' ? value : JSON.parse(value) as ChunkResult));
+    const values = await this.#redis.hmget(this.#keys.chunks(backfillId), ...chunks.map(chunkField));
+    return values.map((value) => (typeof value !== 'string' ? undefined : isOpen(value) ? 'open' : JSON.parse(value) as ChunkResult));
+  }
+
+  /** How often each chunk of a round was queued, of those that are known: what a coordinator that died has left. */
+  async attempts(backfillId: string, round: number): Promise<Map<number, number>> {
+    const attempts = new Map<number, number>();
+    for (const field of await this.#redis.hkeys(this.#keys.chunks(backfillId))) {
+      const [index, ofRound, attempt] = field.split('-').map(Number) as [number, number, number];
+      if (ofRound === round && !isMark(field)) attempts.set(index, Math.max(attempt, attempts.get(index) ?? 0));
+    }
+    return attempts;
+  }
+
+  /** Chunks of the bulk lane that workers have claimed, of all backfills. */
+  async claimed(): Promise<number> {
+    return this.#redis.llen(this.#keys.list('bulk', 'active'));
   }
 
   /** Forgets results that have been taken. */
   async forget(backfillId: string, chunks: readonly ChunkRef[]): Promise<void> {
-    if (chunks.length > 0) await this.#redis.hdel(keysOf(this.#pool).chunks(backfillId), ...chunks.map(chunkField));
+    if (chunks.length > 0) await this.#redis.hdel(this.#keys.chunks(backfillId), ...chunks.map(chunkField));
   }
 
-  /** Forgets all chunks of a backfill that has ended. */
-  async forgetAll(backfillId: string): Promise<void> {
-    await this.#redis.unlink(keysOf(this.#pool).chunks(backfillId));
+  /** Takes back what no worker has claimed. True where nothing of it is claimed: then all of it is forgotten. */
+  async drain(tenant: string, backfillId: string): Promise<boolean> {
+    const fields = await this.#redis.hgetall(this.#keys.chunks(backfillId));
+    let claimed = 0;
+    for (const [field, value] of Object.entries(fields)) {
+      if (!isOpen(value)) continue;
+      if (await this.#queues.remove(this.#pool, 'bulk', `${backfillId}-${field}`)) await this.#end(tenant, backfillId, field, '');
+      else claimed++;
+    }
+    if (claimed === 0) await this.#redis.unlink(this.#keys.chunks(backfillId));
+    return claimed === 0;
   }
 
   async close(): Promise<void> {
     await this.#queues.close();
   }
 
-  async #end(tenant: string, chunk: ChunkRef, result: string): Promise<boolean> {
-    const { depth, chunks } = keysOf(this.#pool);
-    return await this.#redis.millraceSettleChunk(depth, chunks(chunk.backfillId), chunkField(chunk), tenant, chunk.chunk.rows, result) === 1;
+  async #end(tenant: string, backfillId: string, field: string, result: string): Promise<boolean> {
+    return await this.#redis.millraceSettleChunk(this.#keys.depth, this.#keys.chunks(backfillId), field, tenant, result) === 1;
   }
 }
 
 /** A job's name without its backfill: its field among the backfill's chunks. */
 export function chunkField(chunk: ChunkRef): string {
   return chunkJobId(chunk).slice(chunk.backfillId.length + 1);
+}
+
+/** The fields beside a chunk's own (chunk-marks.ts). */
+function isMark(field: string): boolean {
+  return field.includes(':');
+}
+
+/** As book-chunk.lua writes it, with the rows that it has booked. */
+function isOpen(value: string | null): boolean {
+  return value?.startsWith('open ') ?? false;
 }

@@ -1,5 +1,5 @@
 export { Admission } from './admission.ts';
-export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs } from './backfills.ts';
+export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs, LeaseLost } from './backfills.ts';
 export { Cancellations } from './cancellations.ts';
 export { ChunkMarks, type Span, type Suspicion } from './chunk-marks.ts';
 export { Chunks, type NewChunk, type QueuedChunk } from './chunks.ts';

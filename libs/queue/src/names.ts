@@ -23,7 +23,7 @@ export interface PoolKeys {
   readonly listeners: string;
   /** Stream of how a tenant's predictions end, while somebody follows it. */
   feed(tenant: string): string;
-  /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by chunk, round and attempt `open` or the result, and its marks. */
+  /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by chunk, round and attempt `open` and its rows, or the result; and marks. */
   chunks(backfillId: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;

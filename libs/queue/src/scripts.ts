@@ -18,7 +18,7 @@ export interface Scripts {
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
   millraceReserve(key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
   millraceSettle(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<string[]>;
-  millraceSettleChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, result: string): Promise<0 | 1>;
+  millraceSettleChunk(depth: string, chunks: string, chunk: string, tenant: string, result: string): Promise<0 | 1>;
   millraceSummaries(results: string): Promise<string[]>;
   millraceTake(key: string, wanted: number, allowed: number, windowMs: number): Promise<[granted: number, left: number, resetMs: number]>;
   millraceWatch(results: string, index: number, node: string, seconds: number): Promise<number>;

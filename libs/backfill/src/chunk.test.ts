@@ -1,0 +1,146 @@
+import type { Dim, Dtype, NumericTensor, Signature, Tensor, Tensors } from '@millrace/protocol';
+import { numbersOf } from '@millrace/protocol';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { BackfillData } from './job.ts';
+import type { Chunk } from './plan.ts';
+import { positionsOf, Trial } from './trial.ts';
+
+let trial: Trial;
+beforeEach(async () => {
+  trial = await Trial.open();
+});
+afterEach(() => trial.close());
+
+const of = (dtype: Dtype, ...shape: Dim[]): Signature => ({ inputs: [{ name: 'x', dtype, shape: [-1, ...shape] }], outputs: [{ name: 'y', dtype: 'float32', shape: [-1] }] });
+
+interface Read {
+  readonly groups: readonly { readonly positions: readonly number[]; readonly tensors: Tensors }[];
+  readonly refused: readonly (readonly [number, string])[];
+}
+
+/** What a worker sees of an input with one chunk. */
+async function read(input: Partial<BackfillData['input']> & { readonly uri: string }, signature: Signature, more: Partial<BackfillData> = {}): Promise<Read> {
+  await trial.work.clear();
+  const plan = await trial.check({ input, output: { uri: trial.path('out.ndjson') }, ...more }, { signature });
+  const [chunk] = await Array.fromAsync(trial.chunks(plan));
+  const open = await trial.open(plan, chunk as Chunk);
+  await open.close();
+  return {
+    groups: open.groups.map((group) => ({ positions: positionsOf(group), tensors: group.tensors })),
+    refused: open.refused.map(({ position, reason }) => [position, reason]),
+  };
+}
+
+function valuesOf(tensor: Tensor | undefined): unknown[] {
+  return tensor?.dtype === 'string' ? [...tensor.data] : [...numbersOf(tensor as NumericTensor)];
+}
+
+const x = ({ groups }: Read): unknown[] => valuesOf(groups[0]?.tensors.x);
+
+test('a tensor is row-major, of the signature’s dtype and shape', async () => {
+  const input = await trial.put('in.csv', 'a,b,c,d\n1,2,3,4\n5,6,7,8\n');
+  const { groups } = await read({ uri: input }, of('float32', 2, 2));
+  expect(groups).toHaveLength(1);
+  expect(groups[0]?.tensors.x).toMatchObject({ dtype: 'float32', shape: [2, 2, 2] });
+  expect(valuesOf(groups[0]?.tensors.x)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+});
+
+const whole: readonly (readonly [Dtype, string, string])[] = [
+  ['int8', '-128', '128'], ['int16', '32767', '32768'], ['int32', '-2147483648', '2147483648'], ['int64', '9007199254740993', '9223372036854775808'],
+  ['uint8', '255', '-1'], ['uint16', '65535', '65536'], ['uint32', '4294967295', '4294967296'], ['uint64', '18446744073709551615', '-1'],
+];
+
+test.each(whole)('%s is exact, and nothing is rounded into it', async (dtype, inside, outside) => {
+  const big = dtype.endsWith('64');
+  const expected = [1, 2].map((value) => (big ? BigInt(value) : value));
+  const csv = await trial.put('in.csv', 'x\n1\n2\n');
+  expect(x(await read({ uri: csv }, of(dtype, 1)))).toEqual(expected);
+  const text = await trial.put('in.csv', `x\n1\n1.5\n${inside}\n${outside}\n2e0\n`);
+  const fromText = await read({ uri: text }, of(dtype, 1));
+  expect(x(fromText)).toEqual([big ? 1n : 1, big ? BigInt(inside) : Number(inside), ...(big ? [] : [2])]);
+  expect(fromText.refused.map(([position]) => position)).toEqual(big ? [1, 3, 4] : [1, 3]);
+  const json = await trial.put('in.ndjson', `{"x":[1,${inside}]}\n{"x":[1,1.5]}\n{"x":[2,2]}\n`);
+  const fromJson = await read({ uri: json }, of(dtype, 2));
+  expect(x(fromJson)).toEqual([1, inside, 2, 2].map((value) => (big ? BigInt(value) : Number(value))));
+  expect(fromJson.refused.map(([position]) => position)).toEqual([1]);
+});
+
+test('float16, float64 and bool', async () => {
+  const input = await trial.put('in.csv', 'x\n1\n0\n0.1\n70000\ntrue\n');
+  const half = await read({ uri: input }, of('float16'));
+  expect([x(half), half.refused.map(([position]) => position)]).toEqual([[1, 0, 0.0999755859375], [3, 4]]);
+  const double = await read({ uri: input }, of('float64', 1));
+  expect([x(double), double.refused.map(([position]) => position)]).toEqual([[1, 0, 0.1, 70000], [4]]);
+  const bool = await read({ uri: input }, of('bool'));
+  expect([x(bool), bool.refused.map(([position]) => position)]).toEqual([[1, 0, 1], [2, 3]]);
+});
+
+test('strings: an empty field is an empty string; NUL is refused', async () => {
+  const input = await trial.put('in.csv', 'x,y\n"a ""b"",\nc",\n,\n"d\0",\ne,\n');
+  const { groups, refused } = await read({ uri: input }, of('string', 1), { mapping: { x: 'x' } });
+  expect(groups.map(({ positions, tensors }) => [positions, valuesOf(tensors.x)])).toEqual([[[0, 1, 3], ['a "b",\nc', '', 'e']]]);
+  expect(refused.map(([position]) => position)).toEqual([2]);
+});
+
+test('several inputs, from columns named like them or as the mapping says', async () => {
+  const signature: Signature = {
+    inputs: [{ name: 'age', dtype: 'int64', shape: ['n', 1] }, { name: 'place', dtype: 'string', shape: ['n', 1] }, { name: 'v', dtype: 'float32', shape: ['n', 2] }],
+    outputs: [{ name: 'y', dtype: 'float32', shape: ['n'] }],
+  };
+  const input = await trial.put('in.csv', 'place,age,p,q\nHere,3,0.5,1\nThere,4,2,3\n');
+  const { groups } = await read({ uri: input }, signature, { mapping: { v: ['q', 'p'] } });
+  expect(Object.entries(groups[0]?.tensors ?? {}).map(([name, tensor]) => [name, tensor.shape, valuesOf(tensor)])).toEqual([
+    ['age', [2, 1], [3n, 4n]], ['place', [2, 1], ['Here', 'There']], ['v', [2, 2], [1, 0.5, 3, 2]],
+  ]);
+});
+
+test('one column may serve twice, as different things', async () => {
+  const input = await trial.put('in.csv', 'x,key\n1,a\n2,b\n');
+  const { groups } = await read({ uri: input }, of('float32', 2), { mapping: { x: ['x', 'x'] }, id_column: 'x', carry: ['key'] });
+  expect(valuesOf(groups[0]?.tensors.x)).toEqual([1, 1, 2, 2]);
+});
+
+test('lists in CSV, nested lists in NDJSON: only of exactly this shape', async () => {
+  const csv = await trial.put('in.csv', 'x,k\n"[1, 2]",a\n"[1,2,3]",b\n[],c\n1,d\n"[3,4]",e\n');
+  const lists = await read({ uri: csv }, of('float32', 2), { mapping: { x: 'x' } });
+  expect([lists.groups[0]?.positions, x(lists), lists.refused.map(([position]) => position)]).toEqual([[0, 4], [1, 2, 3, 4], [1, 2, 3]]);
+  const json = await trial.put('in.ndjson', '{"x":[[1,2],[3,4],[5,6]]}\n{"x":[[1,2,3],[4,5,6]]}\n{"x":[[1,2],[3,4],[5,null]]}\n{"x":[[1,2],null,[5,6]]}\n');
+  const nested = await read({ uri: json }, of('float32', 3, 2));
+  expect([x(nested), nested.refused.map(([position]) => position)]).toEqual([[1, 2, 3, 4, 5, 6], [1, 2, 3]]);
+  expect(nested.groups[0]?.tensors.x?.shape).toEqual([1, 3, 2]);
+});
+
+test('rows of varying length come in groups of equal ones', async () => {
+  const json = await trial.put('in.ndjson', '{"x":[1]}\n{"x":[2,3]}\n{"x":[4]}\n{"x":[5,6]}\n{"x":[]}\n{"x":"no"}\n');
+  for (const dtype of ['int64', 'float32', 'string'] as const) {
+    const { groups, refused } = await read({ uri: json }, of(dtype, 'length'));
+    const value = (number: number): unknown => ({ int64: BigInt(number), float32: number, string: String(number) })[dtype];
+    expect(groups.map(({ positions, tensors }) => [positions, tensors.x?.shape, valuesOf(tensors.x)])).toEqual([
+      [[0, 2], [2, 1], [1, 4].map(value)], [[1, 3], [2, 2], [2, 3, 5, 6].map(value)], [[4], [1, 0], []],
+    ]);
+    expect(refused.map(([position]) => position)).toEqual([5]);
+  }
+});
+
+test('Parquet: typed columns, arrays, nested lists, a NULL inside', async () => {
+  const input = await trial.parquet('in.parquet', `SELECT * FROM (VALUES ([1, 2]::INTEGER[2], [[1], [2]], 'a'), ([3, NULL]::INTEGER[2], [[3], [4]], 'b'), ([5, 6]::INTEGER[2], [[5], [6, 7]], NULL)) t(x, nested, s)`);
+  const arrays = await read({ uri: input }, of('int64', 2), { mapping: { x: 'x' } });
+  expect([arrays.groups[0]?.positions, x(arrays), arrays.refused.map(([position]) => position)]).toEqual([[0, 2], [1n, 2n, 5n, 6n], [1]]);
+  const nested = await read({ uri: input }, of('float32', 2, 1), { mapping: { x: 'nested' } });
+  expect([nested.groups[0]?.positions, x(nested), nested.refused.map(([position]) => position)]).toEqual([[0, 1], [1, 2, 3, 4], [2]]);
+  const strings = await read({ uri: input }, of('string'), { mapping: { x: 's' } });
+  expect([x(strings), strings.refused]).toEqual([['a', 'b'], [[2, 'column "s": expected a string of whole Unicode characters, none of them NUL (ONNX Runtime’s binding would cut it there), got nothing']]]);
+});
+
+test('other delimiters, quotes, encodings and no header', async () => {
+  const tabs = await trial.put('in.tsv', '\ufeffp\tq\n1\t2\n');
+  expect(x(await read({ uri: tabs }, of('float32', 2)))).toEqual([1, 2]);
+  const headless = await trial.put('in.txt', '\'1\';2\n3;\'4\'\n');
+  expect(x(await read({ uri: headless, delimiter: ';', quote: '\'', header: false }, of('float32', 2), { mapping: { x: ['column1', 'column0'] } }))).toEqual([2, 1, 4, 3]);
+  const wide = await trial.put('wide.csv', Buffer.from('\ufeffk,x\né,1\n', 'utf16le'));
+  expect(x(await read({ uri: wide, encoding: 'utf-16le' }, of('string'), { mapping: { x: 'k' } }))).toEqual(['é']);
+  const latin = await trial.put('latin.csv', Buffer.from('k,x\né,1\n', 'latin1'));
+  expect(x(await read({ uri: latin, encoding: 'latin-1' }, of('string'), { mapping: { x: 'k' } }))).toEqual(['é']);
+  const escaped = await trial.put('escaped.csv', 'k,x\n"a\\"b",1\n"c\\\\",2\n');
+  expect(x(await read({ uri: escaped, escape: '\\' }, of('string'), { mapping: { x: 'k' } }))).toEqual(['a"b', 'c\\']);
+});

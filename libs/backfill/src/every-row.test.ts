@@ -1,0 +1,80 @@
+// Whatever the input is made of, each of its rows has one outcome, in its place.
+import fc from 'fast-check';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Trial } from './trial.ts';
+
+let trial: Trial;
+beforeAll(async () => {
+  trial = await Trial.open();
+});
+afterAll(() => trial.close());
+
+interface Row {
+  readonly text: string;
+  /** Whether the row must be in the output; undefined where it may be here or there. */
+  readonly good: boolean;
+  /** What stands in the carried column. */
+  readonly note: string;
+}
+
+/** Runs the rows in chunks of `perChunk`, and compares. */
+async function expectEveryRow(name: string, text: string, rows: readonly Row[], perChunk: number, noteOf: (row: Record<string, unknown>) => unknown): Promise<void> {
+  const input = await trial.put(name, text);
+  await trial.work.clear();
+  const manifest = await trial.run({ input: { uri: input }, output: { uri: trial.path('out.ndjson'), overwrite: true }, mapping: { x: ['a', 'b'] }, carry: ['note'] }, { limits: { rows: perChunk } });
+  const written = await trial.readJson('out.ndjson');
+  const failed = manifest.errors ? await trial.readJson('out.errors.ndjson') : [];
+  expect(written.map(({ row }) => row)).toEqual(numbersOf(rows, true));
+  expect(failed.map(({ row }) => row)).toEqual(numbersOf(rows, false));
+  expect(written.map(noteOf)).toEqual(rows.filter(({ good }) => good).map(({ note }) => note));
+  expect(failed.map(({ original }) => original)).toEqual(rows.filter(({ good }) => !good).map((row) => row.text));
+  expect(manifest.rows).toEqual({ input: rows.length, output: written.length, failed: failed.length });
+}
+
+function numbersOf(rows: readonly Row[], good: boolean): number[] {
+  return rows.flatMap((row, index) => (row.good === good ? [index + 1] : []));
+}
+
+const quoted = (text: string): string => `"${text.replaceAll('"', '""')}"`;
+const number = fc.oneof(fc.float({ noNaN: true, noDefaultInfinity: true }).map(String), fc.constantFrom('1', '-0', ' 2 ', '1e3', '+5', 'nan', 'inf'));
+const noNumber = fc.constantFrom('', 'x', '1,5', '1 2', '--1', 'ß', '1\n2', '"', '0x1', 'true');
+const notes = fc.string({ unit: fc.constantFrom('a', 'é', '"', ',', '\n', '\r\n', ' ', '😀', '\'', '\\', ';'), minLength: 1, maxLength: 6 }).map((note) => `n${note}n`);
+const cell = (value: string) => fc.boolean().map((mustQuote) => (mustQuote || /[",\r\n]/.test(value) ? quoted(value) : value));
+
+const csvRow: fc.Arbitrary<Row> = fc.oneof(
+  { weight: 6, arbitrary: fc.tuple(number, number, notes).chain(([a, b, note]) => fc.tuple(cell(a), cell(b), cell(note)).map((cells) => ({ text: cells.join(','), good: true, note }))) },
+  { weight: 2, arbitrary: fc.tuple(noNumber, number, notes).chain(([a, b, note]) => fc.tuple(cell(a), cell(b), cell(note)).map((cells) => ({ text: cells.join(','), good: false, note }))) },
+  { weight: 1, arbitrary: fc.constantFrom('1', '1,2', '1,2,n,4', '1,2,n,4,5', '"1"x,2,n', '1,"2"2,n', 'only').map((text) => ({ text, good: false, note: '' })) },
+);
+
+test('CSV: quoted, broken over lines, ragged, blank lines between, either line end', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(fc.tuple(csvRow, fc.constantFrom('\n', '\n', '\r\n', '\n\n', '\r\n\r\n')), { minLength: 2, maxLength: 25 }), fc.integer({ min: 1, max: 9 }), fc.boolean(), async (lines, perChunk, endsInNewline) => {
+    const rows = lines.map(([row]) => row);
+    fc.pre(rows.some(({ good }) => good));
+    const text = `a,b,note\n${lines.map(([row, end], index) => row.text + (index === lines.length - 1 && !endsInNewline ? '' : end)).join('')}`;
+    await expectEveryRow('in.csv', text, rows, perChunk, ({ note }) => note);
+  }), { numRuns: 25 });
+});
+
+const jsonNumber = fc.float({ noNaN: true, noDefaultInfinity: true });
+const jsonRow: fc.Arbitrary<Row> = fc.oneof(
+  { weight: 6, arbitrary: fc.tuple(jsonNumber, jsonNumber, notes).map(([a, b, note]) => ({ text: JSON.stringify({ note, a, b }), good: true, note })) },
+  { weight: 2, arbitrary: fc.tuple(fc.constantFrom<unknown>(null, 'x', {}, [], [1], undefined), notes).map(([a, note]) => ({ text: JSON.stringify({ a, b: 1, note }), good: false, note })) },
+  { weight: 1, arbitrary: fc.constantFrom('{"a":1,"b":2', '[1,2]', '7', 'null', '{"a":1,"b":2,"note":"n"} {}', 'text', '{}', '{"a":1 "b":2}').map((text) => ({ text, good: false, note: '' })) },
+);
+
+test('NDJSON: lines that are no JSON, no objects, or lack a member', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(jsonRow, { minLength: 2, maxLength: 25 }), fc.integer({ min: 1, max: 9 }), async (rest, perChunk) => {
+    const rows = [{ text: '{"a":1,"b":2,"note":"first"}', good: true, note: 'first' }, ...rest];
+    await expectEveryRow('in.ndjson', rows.map(({ text }) => `${text}\n`).join(''), rows, perChunk, ({ note }) => note);
+  }), { numRuns: 25 });
+});
+
+test('bytes that are no UTF-8 fail their row alone, where the field is used', async () => {
+  const bytes = Buffer.concat([Buffer.from('a,b,note,unused\n1,2,n1,u\n3,4,'), Buffer.from([0xff, 0xfe]), Buffer.from(',u\n5,6,n3,'), Buffer.from([0xc3]), Buffer.from('\n')]);
+  const input = await trial.put('bytes.csv', bytes);
+  await trial.work.clear();
+  await trial.run({ input: { uri: input }, output: { uri: trial.path('bytes-out.ndjson') }, mapping: { x: ['a', 'b'] }, carry: ['note'] });
+  expect((await trial.readJson('bytes-out.ndjson')).map(({ row }) => row)).toEqual([1, 3]);
+  expect(await trial.readJson('bytes-out.errors.ndjson')).toMatchObject([{ row: 2, reason: 'column "note" is not UTF-8' }]);
+});

@@ -1,0 +1,171 @@
+// Whatever dies, and whenever: what is left is enough to go on, and nothing is lost or doubled.
+import { execFile } from 'node:child_process';
+import { appendFile, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { MillraceError } from '@millrace/protocol';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { writePart } from './part.ts';
+import type { Chunk } from './plan.ts';
+import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
+import { discardBlock, readTotals, stagedChunks } from './stage.ts';
+import { addPairs, outcomeOf, Trial } from './trial.ts';
+
+let trial: Trial;
+beforeEach(async () => {
+  trial = await Trial.open();
+});
+afterEach(() => trial.close());
+
+const rows = (count: number, from = 0): string => Array.from({ length: count }, (_, index) => `${from + index},"1"\n`).join('');
+const job = (input: string) => ({ input: { uri: input }, output: { uri: trial.path('out.ndjson') } });
+
+test('a coordinator that died goes on behind the last chunk it staged', async () => {
+  await trial.put('in-1.csv', `a,b\n${rows(25)}`);
+  await trial.put('in-2.csv', `a,b\r\n${rows(25, 25).replaceAll('\n', '\r\n')}`);
+  const plan = await trial.check(job(trial.path('in-*.csv')), { limits: { rows: 4 } });
+  await writePlan(trial.work, plan);
+  expect(await readPlan(trial.work)).toEqual(plan);
+
+  const staged: Chunk[] = [];
+  for (let lives = 0; lives < 20 && await readTotals(trial.work) === undefined; lives++) {
+    // It dies after two chunks more than it found; whatever was being written then is left as it is.
+    const before = (await stagedChunks(plan, trial.work)).length;
+    const again: Chunk[] = [];
+    for await (const chunk of trial.chunks(plan)) {
+      again.push(chunk);
+      if (again.length >= before + 2) break;
+    }
+    expect(again.slice(0, staged.length)).toEqual(staged);
+    staged.splice(0, staged.length, ...again);
+  }
+  expect(await readTotals(trial.work)).toEqual({ chunks: 14, rows: 50 });
+  for (const chunk of staged) await trial.runChunk(plan, chunk);
+  await trial.assemble(plan);
+  expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual(Array.from({ length: 50 }, (_, index) => [index + 1, index + 1]));
+});
+
+test('gz: the offset counts what was decompressed', async () => {
+  const { gzipSync } = await import('node:zlib');
+  const input = await trial.put('in.csv.gz', gzipSync(`a,b\n${rows(30)}`));
+  const plan = await trial.check(job(input), { limits: { rows: 7 } });
+  for await (const chunk of trial.chunks(plan)) if (chunk.index === 1) break;
+  await rm(trial.path('work/chunks/00000003.json'), { force: true });
+  const chunks = await Array.fromAsync(trial.chunks(plan));
+  expect(chunks.map(({ firstRow, firstLine, rows }) => [firstRow, firstLine, rows])).toEqual([[1, 2, 7], [8, 9, 7], [15, 16, 7], [22, 23, 7], [29, 30, 2]]);
+});
+
+test('a chunk that runs twice, also at the same time, leaves one part', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}x,1\n`);
+  const plan = await trial.check(job(input));
+  const [chunk] = await Array.fromAsync(trial.chunks(plan)) as [Chunk];
+  const half = (opened: Awaited<ReturnType<Trial['open']>>, times: number) => outcomeOf(opened, (tensors, count) => {
+    const outputs = addPairs(tensors, count);
+    return { ...outputs, sum: { dtype: 'float32', shape: [count, 1], data: new Uint8Array(Float32Array.from({ length: count }, () => times).buffer) } };
+  }, plan);
+  const runs = await Promise.all([1, 2, 3, 3].map(async (times) => {
+    const open = await trial.open(plan, chunk);
+    const part = await writePart(plan, open, half(open, times), { work: trial.work });
+    await open.close();
+    return part;
+  }));
+  const [first] = runs;
+  expect(runs).toEqual([first, first, first, first]);
+  expect(await readParts(trial.work)).toEqual(new Map([[0, first]]));
+  expect(await readdir(trial.path('work/parts'))).toHaveLength(3);
+  await trial.assemble(plan);
+  const sums = new Set((await trial.readJson('out.ndjson')).map(({ sum }) => sum));
+  expect(sums.size).toBe(1);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 11, output: 10, failed: 1 } });
+});
+
+test('an input that changed or vanished is told from the one that it was', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(20)}`);
+  const plan = await trial.check(job(input), { limits: { rows: 4 } });
+  for await (const chunk of trial.chunks(plan)) if (chunk.index === 1) break;
+  const reason = () => Array.fromAsync(trial.chunks(plan)).then(() => 'nothing', (error: unknown) => [(error as MillraceError).code, (error as MillraceError).message.replace(trial.folder, '')]);
+  await appendFile(input, '1,1\n');
+  expect(await reason()).toEqual(['input-changed', expect.stringMatching(/^\/in\.csv has \d+ bytes, and had \d+$/)]);
+  await rename(input, trial.path('elsewhere.csv'));
+  expect(await reason()).toEqual(['input-changed', '/in.csv is gone']);
+
+  const parquet = await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(10) t(i)');
+  const second = await trial.check({ ...job(parquet), output: { uri: trial.path('second.csv') } });
+  const [chunk] = await Array.fromAsync(trial.chunks(second)) as [Chunk];
+  await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(9) t(i)');
+  await expect(trial.open(second, chunk)).rejects.toMatchObject({ code: 'input-changed' });
+});
+
+test('a later file with another header, a row that is too long, a broken archive: the failure names the place', async () => {
+  await trial.put('in-1.csv', 'a,b\n1,2\n');
+  await trial.put('in-2.csv', 'b,a\n1,2\n');
+  const failure = async (uri: string, rowBytes = 1000) => {
+    await trial.work.clear();
+    const plan = await trial.check(job(uri), { limits: { rowBytes } });
+    return Array.fromAsync(trial.chunks(plan)).then(() => 'nothing', (error: unknown) => [(error as MillraceError).code, (error as MillraceError).message.replace(trial.folder, '')]);
+  };
+  expect(await failure(trial.path('in-*.csv'))).toEqual(['unreadable-input', '/in-2.csv: its header differs from the first file\'s']);
+  const long = await trial.put('long.csv', `a,b\n${rows(200)}1,${' '.repeat(5000)}2\n`);
+  expect(await failure(long)).toEqual(['unreadable-input', '/long.csv, at line 202: a row is longer than 1000 bytes']);
+  const open = await trial.put('open.csv', `a,b\n${rows(200)}1,"2\n${rows(2000)}`.replaceAll(/,"1"/g, ',1'));
+  expect(await failure(open)).toEqual(['unreadable-input', expect.stringMatching(/^\/open\.csv, at line \d+: a row is longer than 1000 bytes, or its quotes are not closed$/)]);
+  const { gzipSync } = await import('node:zlib');
+  const broken = await trial.put('broken.csv.gz', gzipSync(`a,b\n${rows(5000)}`).subarray(0, 4000));
+  expect(await failure(broken)).toEqual(['unreadable-input', '/broken.csv.gz: unexpected end of file']);
+});
+
+test('assembling refuses a missing chunk and a damaged part, and leaves nothing under a final name', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const plan = await trial.check(job(input), { limits: { rows: 4 } });
+  await expect(trial.assemble(plan)).rejects.toThrow('the input is not staged to its end');
+  const chunks = await Array.fromAsync(trial.chunks(plan));
+  for (const chunk of chunks.slice(0, 2)) await trial.runChunk(plan, chunk);
+  await expect(trial.assemble(plan)).rejects.toThrow('chunk 2 has no part');
+  const part = await trial.runChunk(plan, chunks[2] as Chunk);
+  const whole = await readFile(trial.path(join('work', part.data.name)));
+  await writeFile(trial.path(join('work', part.data.name)), whole.subarray(1));
+  await expect(trial.assemble(plan)).rejects.toMatchObject({ code: 'storage-unavailable', message: `${part.data.name} is not what was written there` });
+  expect(await trial.names()).toEqual(['in.csv']);
+  await writeFile(trial.path(join('work', part.data.name)), whole);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 10, output: 10 } });
+  for (const chunk of chunks) await discardBlock(chunk, trial.work);
+  expect(await readdir(trial.path('work/blocks'))).toEqual([]);
+});
+
+test('counts what failed against what the job allows', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(9)}x,1\n`);
+  const plan = await trial.check(job(input));
+  const [chunk] = await Array.fromAsync(trial.chunks(plan)) as [Chunk];
+  const tally = addPart(nothingDone, await trial.runChunk(plan, chunk));
+  expect(tally).toEqual({ chunks: 1, rows: 10, written: 9, failed: 1 });
+  expect([undefined, 0, 0.05, 0.1].map((ratio) => hasTooManyErrors(tally, ratio))).toEqual([false, true, true, false]);
+});
+
+test('rows that the model refused stand in the error file with their original', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(5)}`);
+  const plan = await trial.check(job(input));
+  const [chunk] = await Array.fromAsync(trial.chunks(plan)) as [Chunk];
+  const open = await trial.open(plan, chunk);
+  const [done] = outcomeOf(open, addPairs, plan).done;
+  if (!done) throw new Error('no rows');
+  const outputs = addPairs({ x: { dtype: 'float32', shape: [4, 2], data: new Uint8Array(Float32Array.from([0, 1, 1, 1, 3, 1, 4, 1]).buffer) } }, 4);
+  await expect(writePart(plan, open, { done: [{ positions: [0, 1, 3, 4], outputs }], failed: [] }, { work: trial.work })).rejects.toThrow('row 2 of a chunk has 0 outcomes, and not one');
+  await writePart(plan, open, { done: [{ positions: [0, 1, 3, 4], outputs }], failed: [{ position: 2, code: 'model-failed', reason: 'too hot' }] }, { work: trial.work });
+  await open.close();
+  await trial.assemble(plan);
+  expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual([[1, 1], [2, 2], [4, 4], [5, 5]]);
+  expect(await trial.readJson('out.errors.ndjson')).toEqual([{ row: 3, file: input, line: 4, code: 'model-failed', reason: 'too hot', original: '2,"1"' }]);
+});
+
+test('no room on the disk is a clear failure, and goes on later', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(20_000)}`);
+  // A limit on the size of files stands in for the full disk: the same calls fail in the same way.
+  const script = join(import.meta.dirname, 'no-room.trial.ts');
+  const run = promisify(execFile);
+  const limited = await run('sh', ['-c', 'ulimit -f 100; exec "$0" "$@"', process.execPath, script, input, trial.folder]);
+  expect(JSON.parse(limited.stdout)).toMatchObject({ code: 'storage-unavailable', message: expect.stringMatching(/too large/i) as string });
+  expect(await trial.names()).toEqual(['in.csv']);
+  const free = await run(process.execPath, [script, input, trial.folder]);
+  expect(JSON.parse(free.stdout)).toMatchObject({ rows: { input: 20_000, output: 20_000, failed: 0 } });
+  expect(await trial.names()).toEqual(['in.csv', 'out.manifest.json', 'out.ndjson']);
+});
