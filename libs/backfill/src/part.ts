@@ -63,7 +63,7 @@ export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, {
   const failed = [...open.refused.map(({ position, reason }): RowFailed => ({ position, code: 'invalid-row', reason })), ...outcome.failed].sort((a, b) => a.position - b.position);
   checkComplete(chunk.rows, [...outcome.done.flatMap(({ positions }) => positions), ...failed.map(({ position }) => position)]);
   await keepParquetRows(plan, open);
-  const data = await putFile(work, `${chunkName(chunk.index)}`, plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
+  const data = await putFile(work, chunkName(chunk.index), plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
   const errors = failed.length > 0
     ? await putFile(work, `${chunkName(chunk.index)}-errors`, 'ndjson', async (path) => writeAtomically(path, await errorLines(plan, open, failed)))
     : undefined;
