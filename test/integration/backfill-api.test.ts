@@ -17,7 +17,7 @@ beforeAll(async () => {
   // Nobody works on them here: they stay as they were made.
   system = await startTestSystem({
     privateRedis: true, workers: 0, dispatcher: false,
-    env: { MILLRACE_BACKFILL_WORK: path.join(places, 'work'), MILLRACE_BACKFILL_PLACES: `${places}/{tenant}, s3://bucket/{tenant}`, MILLRACE_BACKFILL_INPUTS: `${places}/for-all` },
+    env: { MILLRACE_BACKFILL_WORK: path.join(places, 'work'), MILLRACE_BACKFILL_INPUTS: `${places}/{tenant}, s3://bucket/{tenant}, ${places}/for-all`, MILLRACE_BACKFILL_OUTPUTS: `${places}/{tenant},s3://bucket/{tenant}` },
   });
   redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
 });

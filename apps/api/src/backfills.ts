@@ -1,6 +1,7 @@
 // A tenant's backfills: checking what is asked for, as far as that can be told before the input is opened; making and reading
 // them; asking something of them.
-import { checkDescription, checkPlaces, checkUris, type PlaceSettings, placesFor } from '@millrace/backfill/description';
+import { checkDescription, checkPlaces, checkUris } from '@millrace/backfill/description';
+import { type PlaceSettings, placesOf } from '@millrace/backfill/settings';
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import {
   attempts, type BackfillRecord, type BackfillRequest, type BackfillSpec, type BackfillWish, type ErrorCode, type FaultList, MillraceError,
@@ -83,7 +84,7 @@ export class Backfills {
     const named = soundMembers(wellFormed, faults);
     if (version && !(version instanceof MillraceError)) checkDescription(wellFormed, version.signature, faults);
     const others = faults.faults.length;
-    checkPlaces(named, placesFor(this.#options.places, tenant), faults);
+    checkPlaces(named, placesOf(tenant, this.#options.places), faults);
     if (version instanceof MillraceError) throw new MillraceError(version.code, version.message, { faults: faults.faults });
     if (!version || faults.faults.length > 0) throw invalid(others === 0 ? 'place-not-allowed' : 'invalid-backfill', faults, version);
     const { model: _model, max_attempts: maxAttempts = attempts.default, priority = priorities.default, chunk_rows: chunkRows, ...data } = request as BackfillRequest;

@@ -1,4 +1,4 @@
-import { placeSettings } from '@millrace/backfill/description';
+import { placeSettings } from '@millrace/backfill/settings';
 import { logLevels } from '@millrace/process';
 import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';

@@ -1,6 +1,6 @@
 // The API from the outside: what a user's own client would do.
 import type {
-  Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
+  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
 } from '@millrace/protocol';
 
 /** The API refused, or cannot be reached (`status` 0). */
@@ -25,6 +25,8 @@ export interface DeliveryFilters {
   readonly status?: DeliveryState;
   readonly endpoint_id?: string;
 }
+
+const mostListed = 1000;
 
 export class Client {
   readonly #url: string;
@@ -52,6 +54,31 @@ export class Client {
       prediction = await this.#json<Prediction>(`${prediction.urls.get}?wait=${waitSeconds}`);
     }
     return prediction;
+  }
+
+  async createBackfill(request: BackfillRequest): Promise<Backfill> {
+    return this.#post('/api/v1/backfills', request);
+  }
+
+  async backfill(id: string): Promise<Backfill> {
+    return this.#json(`/api/v1/backfills/${encodeURIComponent(id)}`);
+  }
+
+  /** The newest ones, at most so many. */
+  async backfills({ limit = mostListed, ...filters }: { readonly status?: BackfillState; readonly limit?: number } = {}): Promise<Backfill[]> {
+    const listed: Backfill[] = [];
+    let token = '';
+    do {
+      const query = new URLSearchParams({ ...filters, page_size: String(limit - listed.length), page_token: token });
+      const page = await this.#json<BackfillPage>(`/api/v1/backfills?${query.toString()}`);
+      listed.push(...page.backfills);
+      token = page.next_page_token;
+    } while (token !== '' && listed.length < limit);
+    return listed;
+  }
+
+  async askBackfill(id: string, wish: BackfillWish): Promise<Backfill> {
+    return this.#json(`/api/v1/backfills/${encodeURIComponent(id)}/${wish}`, { method: 'POST' });
   }
 
   /** What signs the webhooks that predictions name. */
@@ -108,6 +135,10 @@ export class Client {
 async function problemText(response: Response): Promise<string> {
   const text = await response.text();
   if (!response.headers.get('content-type')?.includes('problem+json')) return `${response.status}: ${text}`;
-  const { title, detail, errors = [] } = JSON.parse(text) as Problem;
+  return problemLines(JSON.parse(text) as Problem);
+}
+
+/** What went wrong, and below it where. */
+export function problemLines({ title, detail, errors = [] }: Problem): string {
   return [`${title}: ${detail}`, ...errors.map((fault) => `  ${fault.pointer}: ${fault.detail}`)].join('\n');
 }

@@ -6,9 +6,6 @@ import { type BackfillData, type Format, formatOfName } from './job.ts';
 import { countFault, mapOutputs, rowShapeOf } from './mapping.ts';
 import { locate, type Places } from './places.ts';
 
-export { Places } from './places.ts';
-export { placeSettings, type PlaceSettings, placesFor } from './place-settings.ts';
-
 export interface Formats {
   readonly input: Format;
   readonly output: Format;

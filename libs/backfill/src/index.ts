@@ -1,7 +1,6 @@
 export { assemble, type AssembleOptions } from './assemble.ts';
 export { checkBackfill, type CheckOptions } from './check.ts';
 export { type ChunkOptions, openChunk, type OpenChunk, type RefusedRow } from './chunk.ts';
-export { checkDescription, type Formats, placeSettings, type PlaceSettings, placesFor } from './description.ts';
 export { Engine, type EngineOptions } from './engine.ts';
 export type { RowGroup } from './groups.ts';
 export { BackfillData, BackfillInput, backfillMembers, BackfillOutput, type Format, formatOfName } from './job.ts';

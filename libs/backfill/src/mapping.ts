@@ -1,5 +1,5 @@
 // From the columns of an input to the inputs of a model: what the job says, or what the names tell. All faults at once.
-import { describe, type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
+import { type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
 import type { BackfillData, BackfillOutput, Format } from './job.ts';
 import { type ColumnRef, type InputPlan, type OutputPlan, widthOf } from './plan.ts';
 import type { ColumnSchema, InputSchema } from './schema.ts';
@@ -162,7 +162,7 @@ export function mapOutputs({ outputs }: Signature, { vectors }: Pick<BackfillOut
 export function checkNames(names: readonly string[], faults: FaultList): void {
   const seen = new Set<string>();
   for (const name of names) {
-    if (seen.has(name.toLowerCase())) faults.add('#/output', `two columns would be named ${describe(name)}: rename or leave out one`);
+    if (seen.has(name.toLowerCase())) faults.add('#/output', `two columns would be named "${name}": rename or leave out one`);
     seen.add(name.toLowerCase());
   }
 }

@@ -6,7 +6,7 @@ import type { Prediction } from '@millrace/protocol';
 import { SingleBar } from 'cli-progress';
 import { Client } from '../client.ts';
 import { loopbackNetworks, startSystem } from '../embedded/system.ts';
-import { prettyLog } from '../logs.ts';
+import { warnings } from '../logs.ts';
 import { demoRetrySeconds, demoWebhook } from './demo-webhook.ts';
 
 interface Digit {
@@ -98,10 +98,7 @@ function drawing({ pixels }: Digit): string {
 }
 
 /** Its Redis keeps nothing on purpose, so that warning is left out too. */
-function warningsOnly(): ReturnType<typeof prettyLog> {
-  const log = prettyLog();
-  return (service, fields) => {
-    if (fields['msg'] === 'Redis may lose what is accepted') return;
-    if (['warn', 'error', 'fatal'].includes(String(fields['level']))) log(service, fields);
-  };
+function warningsOnly(): ReturnType<typeof warnings> {
+  const log = warnings();
+  return (service, fields) => { if (fields['msg'] !== 'Redis may lose what is accepted') log(service, fields); };
 }
