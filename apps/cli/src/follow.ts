@@ -21,7 +21,7 @@ export async function follow(client: Client, id: string, interrupted: AbortSigna
       if (interrupted.aborted && !asked) {
         asked = true;
         process.stderr.write('\nPausing: the rows that run are finished first. Ctrl-C again ends at once.\n');
-        await pause(client, id);
+        await ask(client, id, 'pause');
       }
       await delay(pollMs, undefined, asked ? {} : { signal: interrupted }).catch(() => { /* asked to pause */ });
     }
@@ -34,11 +34,11 @@ function hasStopped({ status, requested }: Backfill): boolean {
   return status === 'completed' || status === 'canceled' || ((status === 'failed' || status === 'paused') && requested === null);
 }
 
-async function pause(client: Client, id: string): Promise<void> {
+/** Asks for it, unless it has come to that, or to its end, meanwhile. */
+export async function ask(client: Client, id: string, wish: 'pause' | 'resume'): Promise<void> {
   try {
-    await client.askBackfill(id, 'pause');
+    await client.askBackfill(id, wish);
   } catch (error) {
-    // It has ended meanwhile.
     if (!(error instanceof ClientError && error.status === 409)) throw error;
   }
 }

@@ -4,7 +4,7 @@ import type { Backfill, BackfillRequest } from '@millrace/protocol';
 import { isSame, requestOf, type RequestOptions } from '../backfill-request.ts';
 import { Client, problemLines } from '../client.ts';
 import { folderOf, startOneRun } from '../embedded/one-run.ts';
-import { count, duration, follow } from '../follow.ts';
+import { ask, count, duration, follow } from '../follow.ts';
 import { interruption } from '../signals.ts';
 
 export interface BackfillOptions extends RequestOptions {
@@ -77,7 +77,8 @@ async function begin(client: Client, request: BackfillRequest): Promise<Backfill
   if (!same && other) throw new Error(`${other.id} is ${other.status} and writes to the same output, but it was made with other options: end it first, with --restart where it was started by this command, else by \`millrace backfill cancel ${other.id}\``);
   const begun = same ?? await client.createBackfill(request);
   process.stderr.write(`${begun.model}@${begun.version}: ${begun.id}${same ? `, which goes on at ${count(rowsOf(same))} rows` : ''}\n`);
-  return begun.status === 'paused' || begun.status === 'failed' ? client.askBackfill(begun.id, 'resume') : begun;
+  if (begun.requested === 'pause' || begun.status === 'paused' || begun.status === 'failed') await ask(client, begun.id, 'resume');
+  return begun;
 }
 
 function rowsOf({ rows: { done, failed } }: Backfill): number {

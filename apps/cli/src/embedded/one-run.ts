@@ -41,6 +41,8 @@ export async function startOneRun({ redisServer, models, workers, output }: OneR
     prepare: async (redisUrl) => { key = await makeKey(redisUrl); },
     env: { MILLRACE_BACKFILL_WORK: join(folder, 'work'), MILLRACE_BACKFILL_INPUTS: '/,s3://', MILLRACE_BACKFILL_OUTPUTS: '/,s3://' },
   });
+  // Whatever ends this process early: what they had under way is run again.
+  process.once('exit', () => system.kill());
   return { client: new Client(system.url, key), stop: () => system.stop(), forget };
 }
 

@@ -62,6 +62,12 @@ export class Service {
     await exited;
   }
 
+  /** For who cannot wait. */
+  kill(): void {
+    this.#stopping = true;
+    this.#child?.kill('SIGKILL');
+  }
+
   #spawn(onLine: (fields: Record<string, unknown>) => void): ChildProcess {
     // The IPC channel tells the child when this process dies, even by SIGKILL. In a session of its own, Ctrl-C on the terminal does
     // not reach it: with the SIGTERM of its owner it would be a second signal, which asks for haste.

@@ -41,6 +41,8 @@ export interface System {
   readonly dispatcherUrl: string | undefined;
   /** Ends everything in reverse order. Idempotent. */
   stop(): Promise<void>;
+  /** Ends the processes at once; Redis ends with this one. */
+  kill(): void;
 }
 
 /** For webhooks to this machine itself, where nobody else can ask for them. */
@@ -82,6 +84,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       workerUrls: workers.map(metricsUrl),
       dispatcherUrl: dispatcher && metricsUrl(dispatcher),
       stop,
+      kill: () => { for (const service of services) service.kill(); },
     };
   } catch (error) {
     await stop();
