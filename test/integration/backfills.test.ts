@@ -5,7 +5,7 @@ import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backfill, type BackfillRig, bulkRows, comesTo, ends, find, pin, read, startBackfills, write } from './backfill-rig.ts';
 import { difference, runDirect } from './direct.ts';
-import { predict, send, until } from './rig.ts';
+import { predict, startWorker, until } from './rig.ts';
 
 let rig: BackfillRig;
 beforeAll(async () => { rig = await startBackfills(); });
@@ -165,7 +165,7 @@ test('a canceled backfill leaves nothing behind', async () => {
 test('predictions run before the rows of a backfill, also of the same model', async () => {
   await write(rig, 'long.csv', csv(columns, images(8000)));
   const id = await backfill(rig, 'digits-deep', { input: 'long.csv', output: 'long-out.csv' }, { chunkRows: 4000 });
-  await until(async () => (await send(rig.system, 'GET', '/api/v1/models')).status === 200 && await bulkRows(rig) === 8000, 'its chunks');
+  await until(async () => await bulkRows(rig) === 8000, 'its chunks');
   // One after another, each waits for one bulk micro-batch of at most 32 rows and not for a chunk of 4000.
   for (const [index, image] of images(20).entries()) {
     const { body } = await predict(rig.system, index % 2 === 0 ? 'digits-deep' : 'digits', [image]);
@@ -173,4 +173,15 @@ test('predictions run before the rows of a backfill, also of the same model', as
   }
   expect(await bulkRows(rig)).toBeGreaterThan(0);
   expect((await ends(rig, id)).progress.state).toBe('completed');
+});
+
+test('two workers share a backfill', async () => {
+  const chunksOf = async (url: string) => Number(/millrace_chunks_total\{model="digits-deep",outcome="succeeded"[^}]*\} (\d+)/.exec(await (await fetch(`${url}/metrics`)).text())?.[1] ?? 0);
+  const urls = [rig.system.workerUrls[0] as string, (await startWorker(rig.system, { ...rig.env })).url];
+  const before = await Promise.all(urls.map(chunksOf));
+  await write(rig, 'shared.csv', csv(columns, images(4000)));
+  const id = await backfill(rig, 'digits-deep', { input: 'shared.csv', output: 'shared-out.csv' }, { chunkRows: 200 });
+  expect((await ends(rig, id)).progress).toMatchObject({ state: 'completed', rows: { done: 4000 } });
+  const shares = (await Promise.all(urls.map(chunksOf))).map((chunks, place) => chunks - (before[place] as number));
+  expect([Math.min(...shares) > 4, shares.reduce((sum, chunks) => sum + chunks)]).toEqual([true, 20]);
 });
