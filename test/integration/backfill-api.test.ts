@@ -1,7 +1,7 @@
 // The API of backfills: what it refuses, whose they are, and what becomes of those that it takes.
 import path from 'node:path';
 import type { Backfill } from '@millrace/protocol';
-import { connect, KeyStore, type Redis } from '@millrace/queue';
+import { BackfillStore, connect, KeyStore, type Redis } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { type Answer, send, startTestSystem, temporaryFolder, type TestSystem, until } from './rig.ts';
 
@@ -17,9 +17,10 @@ beforeAll(async () => {
   // Nobody works on them here: they stay as they were made.
   system = await startTestSystem({
     privateRedis: true, workers: 0, dispatcher: false,
-    env: { MILLRACE_BACKFILL_WORK: path.join(places, 'work'), MILLRACE_BACKFILL_INPUTS: `${places}/{tenant}, s3://bucket/{tenant}, ${places}/for-all`, MILLRACE_BACKFILL_OUTPUTS: `${places}/{tenant},s3://bucket/{tenant}` },
+    env: { MILLRACE_BACKFILL_INPUTS: `${places}/{tenant}, s3://bucket/{tenant}, ${places}/for-all`, MILLRACE_BACKFILL_OUTPUTS: `${places}/{tenant},s3://bucket/{tenant}` },
   });
   redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
+  await new BackfillStore(redis, 60).announce();
 });
 afterAll(async () => {
   redis.disconnect();
@@ -139,8 +140,8 @@ test('they are listed newest first, page by page, for the same filters', async (
   expect(await list(`page_size=2&model=digits&page_token=${first.next_page_token}`)).toMatchObject({ type: '/problems/malformed-request', errors: [{ pointer: '#/querystring/page_token' }] });
 });
 
-test('without a work folder none is taken, and it says why', async () => {
-  const other = await startTestSystem({ workers: 0, dispatcher: false });
+test('where no coordinator has a work folder none is taken, and it says why', async () => {
+  const other = await startTestSystem({ workers: 0, env: { MILLRACE_BACKFILL_INPUTS: places, MILLRACE_BACKFILL_OUTPUTS: places } });
   onTestFinished(() => other.stop());
   const { status, body } = await send(other, 'POST', backfills, request());
   expect([status, body.type, body.detail]).toEqual([503, '/problems/backfills-off', expect.stringContaining('work folder')]);

@@ -15,8 +15,6 @@ export interface BackfillsOptions {
   readonly idempotency: IdempotencyKeys;
   readonly repository: ModelRepository;
   readonly places: PlaceSettings;
-  /** Whether there is a place for workers and coordinators to work in. */
-  readonly enabled: boolean;
 }
 
 export interface Made {
@@ -38,8 +36,11 @@ export class Backfills {
    * and `unknown-model`, `place-not-allowed` or `invalid-backfill` with every fault.
    */
   async create(request: Partial<BackfillRequest>, tenant: string, faults: FaultList, reservation?: Reservation): Promise<Made> {
-    if (!this.#options.enabled) throw new MillraceError('backfills-off', 'No work folder for backfills is configured here');
-    return this.#make(this.#specOf(request, tenant, faults), tenant, reservation).catch(rethrowUnavailable);
+    const spec = this.#specOf(request, tenant, faults);
+    if (!await this.#options.store.hasCoordinator().catch(rethrowUnavailable)) {
+      throw new MillraceError('backfills-off', 'No process here works on backfills: a dispatcher with a work folder does');
+    }
+    return this.#make(spec, tenant, reservation).catch(rethrowUnavailable);
   }
 
   async find(id: string, tenant: string): Promise<BackfillRecord> {

@@ -19,7 +19,6 @@ export const ApiConfig = Type.Object({
   retentionSeconds: Type.Integer({ default: 86_400, minimum: 1, description: 'Seconds that results are kept' }),
   ...deliverySettings,
   ...placeSettings,
-  backfillWork: Type.Optional(Type.String({ description: 'Where workers and dispatchers work on backfills, as they have it; without it none are accepted' })),
   bundlePredictions: Type.Integer({ default: 64, minimum: 1, maximum: 100, description: 'Most predictions in one bundle' }),
   addsInFlight: Type.Integer({ default: 1, minimum: 1, description: 'Bundles of one model that may be on their way to Redis at once' }),
   shutdownSeconds: Type.Number({ default: 10, minimum: 0, description: 'Seconds for requests to end after SIGTERM' }),

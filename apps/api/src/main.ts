@@ -69,7 +69,7 @@ const server = await createServer({
   intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency }),
   endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
   deliveries: new Deliveries(deliveries),
-  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config, enabled: config.backfillWork !== undefined }),
+  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config }),
   predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

@@ -59,8 +59,11 @@ export class Backfills {
     return states;
   }
 
-  start(): void {
+  /** Resolves once the API can tell that somebody works on backfills. */
+  async start(): Promise<void> {
+    await this.#store.announce();
     this.#timers.push(
+      setInterval(() => { this.#store.announce().catch((error: unknown) => this.#options.log.warn({ err: error }, 'backfills cannot be announced')); }, extendMs),
       setInterval(() => { this.#polling ??= this.#poll().finally(() => { this.#polling = undefined; }); }, pollMs),
       setInterval(() => { for (const holding of this.#holdings.values()) this.#extend(holding); }, extendMs),
     );

@@ -59,7 +59,7 @@ life.own('readers', () => readers.stop());
 // Loaded where it is needed: it brings DuckDB along.
 const backfills = config.backfillWork === undefined ? undefined
   : await (await import('./backfills.ts')).Backfills.open(config.backfillWork, { config, redis, metrics, log, version: manifest.version });
-backfills?.start();
+await backfills?.start();
 life.own('backfills', () => backfills?.stop());
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });

@@ -3,7 +3,7 @@
 import { isAbsolute } from 'node:path';
 import { below, FaultList, MillraceError, printShape, type Signature } from '@millrace/protocol';
 import { type BackfillData, type Format, formatOfName } from './job.ts';
-import { countFault, mapOutputs, rowShapeOf } from './mapping.ts';
+import { countFault, hasRows, mapOutputs, rowShapeOf } from './mapping.ts';
 import { locate, type Places } from './places.ts';
 
 export interface Formats {
@@ -44,11 +44,8 @@ function formatOf(file: { readonly uri: string; readonly format?: Format } | und
 
 /** Rows run one by one or stacked. */
 function checkRows({ inputs }: Signature, faults: FaultList): void {
-  for (const { name, shape } of inputs) {
-    const [rows] = shape;
-    if (rows === undefined || (typeof rows === 'number' && rows !== -1 && rows !== 1)) {
-      faults.add('#/model', `its input "${name}" has shape ${printShape(shape)}: a model that runs over rows has 1 or an open dimension first`);
-    }
+  for (const spec of inputs) {
+    if (!hasRows(spec)) faults.add('#/model', `its input "${spec.name}" has shape ${printShape(spec.shape)}: a model that runs over rows has 1 or an open dimension first`);
   }
 }
 

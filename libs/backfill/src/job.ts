@@ -1,56 +1,10 @@
-// What a backfill reads, what it writes, and how columns become a model's inputs: the data side of its description.
-import Type, { type Static } from 'typebox';
+// A backfill's data, in the words of `protocol`; and what a name says of a format.
+import type { BackfillFormat } from '@millrace/protocol';
 
-export const inputFormats = ['csv', 'ndjson', 'parquet'] as const;
-export type Format = (typeof inputFormats)[number];
-
-export const encodings = ['utf-8', 'utf-16le', 'latin-1'] as const;
-export type Encoding = (typeof encodings)[number];
-
-export const vectorForms = ['list', 'expanded'] as const;
-export type VectorForm = (typeof vectorForms)[number];
-
-const closed = { additionalProperties: false } as const;
-const character = (description: string) => Type.Optional(Type.String({ pattern: '^[\\t\\x20-\\x7e]$', description }));
-const column = Type.String({ minLength: 1, maxLength: 256 });
-
-export const BackfillInput = Type.Object({
-  uri: Type.String({ minLength: 1, maxLength: 2048, description: 'A file, or a glob of many (taken in the order of their names): a path, or `s3://bucket/key`', examples: ['/data/digits-*.csv.gz'] }),
-  format: Type.Optional(Type.Enum([...inputFormats], { description: 'From the name where it is left out' })),
-  delimiter: character('CSV: a comma by default; a tab in files named `.tsv`'),
-  quote: character('CSV: `"` by default'),
-  escape: character('CSV: what makes a quote inside quotes plain; the quote itself by default'),
-  header: Type.Optional(Type.Boolean({ description: 'CSV: whether the first row of each file names the columns, as by default; else they are `column0`, `column1`, …' })),
-  encoding: Type.Optional(Type.Enum([...encodings], { description: 'CSV and NDJSON: `utf-8` by default' })),
-  missing: Type.Optional(Type.Enum(['refuse', 'nan'], { description: 'What an empty or missing number means to a float input: a row that cannot be taken (the default), or NaN' })),
-}, closed);
-export type BackfillInput = Static<typeof BackfillInput>;
-
-export const BackfillOutput = Type.Object({
-  uri: Type.String({ minLength: 1, maxLength: 2048, description: 'The file to write: a path, or `s3://bucket/key`. Beside it stand `<name>.errors.ndjson`, where rows failed, and `<name>.manifest.json`' }),
-  format: Type.Optional(Type.Enum([...inputFormats], { description: 'From the name where it is left out' })),
-  vectors: Type.Optional(Type.Enum([...vectorForms], { description: 'An output with several values a row as one column that holds lists (the default), or as columns `name_0`, `name_1`, … (the default of CSV)' })),
-  overwrite: Type.Optional(Type.Boolean({ description: 'Whether files that are there already may be replaced' })),
-}, closed);
-export type BackfillOutput = Static<typeof BackfillOutput>;
-
-/** Members of the API's body; the API adds the model and the limits. */
-export const backfillMembers = {
-  input: BackfillInput,
-  output: BackfillOutput,
-  mapping: Type.Optional(Type.Record(Type.String(), Type.Union([column, Type.Array(column, { minItems: 1, maxItems: 100_000 })]), {
-    description: 'For each input of the model the column that holds it, or the columns that make it up. Where it is left out, columns named like the inputs; else, for a model with one input, all columns but the id and the carried ones. In NDJSON `a.b` is the member `b` of `a`',
-  })),
-  id_column: Type.Optional(column),
-  carry: Type.Optional(Type.Array(column, { uniqueItems: true, maxItems: 1000, description: 'Columns of the input that stand in the output too' })),
-  max_error_ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'The backfill fails where more of its rows fail than this' })),
-} as const;
-
-export const BackfillData = Type.Object(backfillMembers, closed);
-export type BackfillData = Static<typeof BackfillData>;
+export { BackfillData, type BackfillFormat as Format, BackfillInput, backfillMembers, BackfillOutput, type Encoding, type VectorForm } from '@millrace/protocol';
 
 /** `csv` for `a/b.csv.gz`; undefined where the name does not tell. */
-export function formatOfName(uri: string): Format | undefined {
+export function formatOfName(uri: string): BackfillFormat | undefined {
   const [, extension] = /\.(csv|tsv|txt|ndjson|jsonl|json|parquet|pq)(?:\.gz)?$/i.exec(uri) ?? [];
   switch (extension?.toLowerCase()) {
     case 'csv': case 'tsv': case 'txt': return 'csv';

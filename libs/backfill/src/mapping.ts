@@ -67,8 +67,8 @@ function typeOf({ type }: ColumnSchema): { readonly type?: string } {
 function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | readonly string[], pointer: string, faults: FaultList): InputPlan | undefined {
   const names = typeof named === 'string' ? [named] : named;
   const columns = names.map((name, index) => refTo(question, name, typeof named === 'string' ? pointer : `${pointer}/${index}`, faults));
-  if (spec.shape.length === 0) faults.add(pointer, `"${spec.name}" has no rows: a model whose inputs are single values cannot run over rows`);
-  if (columns.includes(undefined) || spec.shape.length === 0) return undefined;
+  if (!hasRows(spec)) faults.add(pointer, `"${spec.name}" has shape ${printShape(spec.shape)}: the model cannot run row by row`);
+  if (columns.includes(undefined) || !hasRows(spec)) return undefined;
   const refs = columns as ColumnRef[];
   const shape = rowShapeOf(spec);
   const depth = typeof named === 'string' ? listDepth(question, refs[0] as ColumnRef, shape) : 0;
@@ -77,6 +77,11 @@ function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | 
   const rowShape = depth === 0 ? shapeOfColumns(spec, shape, refs.length, pointer, faults) : shapeOfList(spec, shape, depth, refs[0] as ColumnRef, pointer, faults);
   if (faults.faults.length > before || !rowShape) return undefined;
   return { name: spec.name, dtype: spec.dtype, rowShape, from: depth === 0 ? 'columns' : 'list', depth: Math.max(depth, 1), columns: refs };
+}
+
+/** Its first dimension is that of the rows: open, or one row a run. */
+export function hasRows({ shape: [first] }: TensorSpec): boolean {
+  return first !== undefined && (typeof first === 'string' || first === -1 || first === 1);
 }
 
 export function rowShapeOf({ shape }: TensorSpec): readonly number[] {
@@ -152,7 +157,7 @@ export function mapOutputs({ outputs }: Signature, { vectors }: Pick<BackfillOut
     const rowShape = rowShapeOf(spec);
     const width = widthOf(rowShape);
     const form = vectors ?? (format === 'csv' && width !== undefined ? 'expanded' : 'list');
-    if (spec.shape.length === 0) faults.add('#/output', `the output "${spec.name}" has no rows`);
+    if (!hasRows(spec)) faults.add('#/output', `the output "${spec.name}" has shape ${printShape(spec.shape)}: it has no row for each row`);
     if (width === undefined && form === 'expanded') faults.add('#/output/vectors', `the output "${spec.name}" has shape ${printShape(spec.shape)}: its length is not known, so it cannot become columns`);
     return { name: spec.name, dtype: spec.dtype, rowShape, form: width === 1 ? 'value' : form };
   });

@@ -2,6 +2,8 @@
 import type { Dtype } from '@millrace/protocol';
 import type { BackfillData, Encoding, Format, VectorForm } from './job.ts';
 
+export type { Chunk, ParquetRows, TextBlock } from '@millrace/protocol';
+
 /** One file of the input, as it was when the backfill began. */
 export interface SourceFile {
   /** A path or `s3://bucket/key`. */
@@ -80,33 +82,6 @@ export interface ChunkLimits {
 
 /** A DuckDB query costs about 5 ms whatever it reads: of 16,384 rows of 64 numbers, 7 % of the time to read them. */
 export const defaultLimits: ChunkLimits = { rows: 16_384, bytes: 16 * 1024 * 1024, rowBytes: 16 * 1024 * 1024 };
-
-/** A part of the input that one worker takes on at a time. */
-export interface Chunk {
-  /** From 0, in the order of the input. */
-  readonly index: number;
-  /** The number of its first row, from 1 over all files. */
-  readonly firstRow: number;
-  readonly rows: number;
-  /** Which of the source's files its rows come from. */
-  readonly file: number;
-  /** The line of that file where it begins, from 1; 0 where there are no lines. */
-  readonly firstLine: number;
-  readonly data: TextBlock | ParquetRows;
-}
-
-/** A staged file with whole records as they stood in the input, in UTF-8. */
-export interface TextBlock {
-  readonly block: string;
-  readonly sizeBytes: number;
-  readonly longestRowBytes: number;
-}
-
-/** Rows of a Parquet file that stays where it is. */
-export interface ParquetRows {
-  /** The first of them in its file, from 0. */
-  readonly offset: number;
-}
 
 /** The values that a row shape holds; undefined where a dimension is dynamic. */
 export function widthOf(rowShape: readonly number[]): number | undefined {

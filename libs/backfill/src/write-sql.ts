@@ -14,7 +14,10 @@ export interface PartContent {
 export function outputColumns(plan: Pick<Plan, 'id' | 'carry' | 'outputs' | 'labels'>): readonly string[] {
   const outputs = plan.outputs.flatMap(({ name, form, rowShape }) =>
     form === 'expanded' ? Array.from({ length: widthOf(rowShape) ?? 0 }, (_, index) => `${name}_${index}`) : [name]);
-  return [plan.id?.name ?? 'row', ...plan.carry.map(({ name }) => name), ...outputs, ...(plan.labels ? ['label'] : [])];
+  const named = [plan.id?.name ?? 'row', ...plan.carry.map(({ name }) => name), ...outputs];
+  // Many a model calls its classes' numbers "label", and many an input the truth.
+  const label = named.some((name) => name.toLowerCase() === 'label') ? 'label_name' : 'label';
+  return plan.labels ? [...named, label] : named;
 }
 
 export function partSelect(plan: Plan, { firstRow, ordered, finite }: PartContent): string {
