@@ -61,7 +61,7 @@ test.each([
   ['another protocol', { input: { uri: 'https://example.org/in.csv' } }, ['#/input/uri']],
   ['too few columns', { mapping: { image: ['a'] } }, ['#/mapping/image']],
   ['an input that the model has not', { mapping: { pixels: 'a' } }, ['#/mapping/pixels']],
-  ['a model without rows', { model: 'no-batch' }, ['#/model', '#/model']],
+  ['a model without rows', { model: 'no-batch' }, ['#/model', '#/model', '#/output']],
   ['no model', { model: undefined }, ['#/model']],
 ])('%s is a fault', async (_name, more, where) => {
   const refused = await create(request(more));

@@ -37,8 +37,9 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   places.input(data.input.uri);
   await places.output(data.output.uri);
   const faults = new FaultList();
-  const { input: format, output: outputFormat } = checkDescription(data, signature, faults);
-  refuse(faults);
+  const formats = checkDescription(data, signature, faults);
+  if (!formats) throw refusal(faults);
+  const { input: format, output: outputFormat } = formats;
   const names = namesBeside(data.output.uri);
   const taken = data.output.overwrite ? [] : await target.taken(names);
   for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
@@ -65,9 +66,13 @@ function dialectFor({ input: { uri, delimiter, quote = '"', escape, header = tru
   return { delimiter: delimiter ?? (/\.tsv(\.gz)?$/i.test(uri) ? '\t' : ','), quote, escape: escape ?? quote, header };
 }
 
-function refuse({ faults }: FaultList): void {
+function refuse(faults: FaultList): void {
+  if (faults.faults.length > 0) throw refusal(faults);
+}
+
+function refusal({ faults }: FaultList): MillraceError {
   const [first] = faults;
-  if (first) throw new MillraceError('invalid-backfill', faults.length === 1 ? first.detail : `${faults.length} things do not fit: ${first.detail}`, { faults });
+  return new MillraceError('invalid-backfill', faults.length === 1 ? first?.detail ?? '' : `${faults.length} things do not fit: ${first?.detail}`, { faults });
 }
 
 /** As many as fit into the bytes of a chunk: an image may have a megabyte. */

@@ -11,14 +11,18 @@ export interface Formats {
   readonly output: Format;
 }
 
-/** Adds every fault that the signature and the names tell; members that are missing are the schema's matter. */
-export function checkDescription(data: Partial<BackfillData>, signature: Signature, faults: FaultList): Formats {
-  const formats = { input: formatOf(data.input, '#/input', faults), output: formatOf(data.output, '#/output', faults) };
+/**
+ * Adds every fault that the signature and the names tell; members that are missing are the schema's matter. Gives the formats,
+ * where both are known.
+ */
+export function checkDescription(data: Partial<BackfillData>, signature: Signature, faults: FaultList): Formats | undefined {
+  const input = formatOf(data.input, '#/input', faults);
+  const output = formatOf(data.output, '#/output', faults);
   if (data.output && /\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
   checkRows(signature, faults);
   checkMapping(data.mapping ?? {}, signature, faults);
-  if (data.output) mapOutputs(signature, data.output, formats.output, faults);
-  return formats;
+  if (data.output && output) mapOutputs(signature, data.output, output, faults);
+  return input && output && { input, output };
 }
 
 /** Adds a fault for each name that lies outside the places; links are followed where the files are opened. */
@@ -36,16 +40,16 @@ export function checkUris({ input, output }: Partial<Pick<BackfillData, 'input' 
   }
 }
 
-function formatOf(file: { readonly uri: string; readonly format?: Format } | undefined, pointer: string, faults: FaultList): Format {
+function formatOf(file: { readonly uri: string; readonly format?: Format } | undefined, pointer: string, faults: FaultList): Format | undefined {
   const known = file && (file.format ?? formatOfName(file.uri));
   if (file && !known) faults.add(`${pointer}/format`, `${file.uri} does not tell its format: say csv, ndjson or parquet`);
-  return known ?? 'csv';
+  return known;
 }
 
 /** Rows run one by one or stacked. */
 function checkRows({ inputs }: Signature, faults: FaultList): void {
   for (const spec of inputs) {
-    if (!hasRows(spec)) faults.add('#/model', `its input "${spec.name}" has shape ${printShape(spec.shape)}: a model that runs over rows has 1 or an open dimension first`);
+    if (!hasRows(spec)) faults.add('#/model', `its input "${spec.name}" has shape ${printShape(spec.shape)}: the model cannot run row by row`);
   }
 }
 

@@ -1,5 +1,5 @@
 // From the columns of an input to the inputs of a model: what the job says, or what the names tell. All faults at once.
-import { type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
+import { below, type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
 import type { BackfillData, BackfillOutput, Format } from './job.ts';
 import { type ColumnRef, type InputPlan, type OutputPlan, widthOf } from './plan.ts';
 import type { ColumnSchema, InputSchema } from './schema.ts';
@@ -22,7 +22,7 @@ export function mapColumns(question: MappingQuestion, faults: FaultList): Mapped
   const id = idOf(question, faults);
   const carry = (data.carry ?? []).map((name, index) => refTo(question, name, `#/carry/${index}`, faults)).filter((ref) => ref !== undefined);
   const inputs = signature.inputs.map((spec) => {
-    const pointer = `#/mapping/${spec.name}`;
+    const pointer = below('#/mapping', spec.name);
     const named = data.mapping?.[spec.name] ?? columnsByName(question, spec.name, [id, ...carry]);
     if (named === undefined) faults.add(pointer, `nothing says which column holds the input "${spec.name}"`);
     return named === undefined ? undefined : inputPlan(question, spec, named, pointer, faults);
@@ -67,7 +67,6 @@ function typeOf({ type }: ColumnSchema): { readonly type?: string } {
 function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | readonly string[], pointer: string, faults: FaultList): InputPlan | undefined {
   const names = typeof named === 'string' ? [named] : named;
   const columns = names.map((name, index) => refTo(question, name, typeof named === 'string' ? pointer : `${pointer}/${index}`, faults));
-  if (!hasRows(spec)) faults.add(pointer, `"${spec.name}" has shape ${printShape(spec.shape)}: the model cannot run row by row`);
   if (columns.includes(undefined) || !hasRows(spec)) return undefined;
   const refs = columns as ColumnRef[];
   const shape = rowShapeOf(spec);
