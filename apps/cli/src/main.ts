@@ -30,6 +30,8 @@ const modelsOption = () => new Option('--models <folder>', 'model repository: <n
 const program = new Command('millrace')
   .description('Queue-driven inference for ONNX models.')
   .version(manifest.version)
+  // What comes after the name of a command is that command's.
+  .enablePositionalOptions()
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
 
 program.command('up').description('run everything on this machine: Redis, the API and workers')
@@ -64,7 +66,6 @@ program.command('models').description('list the models that the API serves')
   }));
 
 const backfillCommands = program.command('backfill').description('run a model over all rows of a file; without --url, all that it takes is started for this one run')
-  // So that options after `list` and the like are theirs.
   .enablePositionalOptions()
   .option('--model <name>', 'name, name@version or name@alias')
   .option('--input <file>', 'a file or a glob of many, or s3://bucket/key: CSV, NDJSON or Parquet')

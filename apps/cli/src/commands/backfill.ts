@@ -41,7 +41,8 @@ export async function backfill(options: BackfillOptions, interruptedCode: number
 }
 
 async function runThere(options: BackfillOptions, url: string, interrupted: AbortSignal): Promise<Ended> {
-  return run(new Client(url, options.key), requestOf(options), interrupted);
+  const client = new Client(url, options.key);
+  return end(client, await begin(client, requestOf(options)), interrupted);
 }
 
 async function runHere(options: BackfillOptions, interrupted: AbortSignal): Promise<Ended | undefined> {
@@ -52,18 +53,21 @@ async function runHere(options: BackfillOptions, interrupted: AbortSignal): Prom
   if (options.restart) await rm(folderOf(output), { recursive: true, force: true });
   process.stderr.write(`Starting Redis, the API, the dispatcher and ${options.workers} ${options.workers === 1 ? 'worker' : 'workers'} ...\n`);
   const own = await startOneRun({ ...options, redisServer, output });
-  let ended: Ended | undefined;
+  let worthKeeping = !own.fresh;
   try {
-    ended = interrupted.aborted ? undefined : await run(own.client, request, interrupted);
+    if (interrupted.aborted) return undefined;
+    const begun = await begin(own.client, request);
+    worthKeeping = true;
+    const ended = await end(own.client, begun, interrupted);
+    worthKeeping = isWorthKeeping(ended.backfill);
+    return ended;
   } finally {
     await own.stop();
+    if (!worthKeeping) await own.forget();
   }
-  if (ended && !isWorthKeeping(ended.backfill)) await own.forget();
-  return ended;
 }
 
-async function run(client: Client, request: BackfillRequest, interrupted: AbortSignal): Promise<Ended> {
-  const begun = await begin(client, request);
+async function end(client: Client, begun: Backfill, interrupted: AbortSignal): Promise<Ended> {
   const startedAt = performance.now();
   const backfill = await follow(client, begun.id, interrupted);
   return { backfill, rows: rowsOf(backfill) - rowsOf(begun), seconds: (performance.now() - startedAt) / 1000 };

@@ -17,6 +17,8 @@ export interface OneRunOptions {
 
 export interface OneRun {
   readonly client: Client;
+  /** Nothing was left of an earlier run. */
+  readonly fresh: boolean;
   /** Ends all processes; the same again starts where they were. */
   stop(): Promise<void>;
   /** Removes what they knew. To be called when they have stopped. */
@@ -32,26 +34,32 @@ export function folderOf(output: string): string {
 
 export async function startOneRun({ redisServer, models, workers, output }: OneRunOptions): Promise<OneRun> {
   const folder = folderOf(output);
-  await makeFolder(folder);
+  const fresh = await makeFolder(folder);
   const forget = () => rm(folder, { recursive: true, force: true });
   let key = '';
-  const system = await startSystem({
+  const starting = startSystem({
     redisServer, models, workers, port: 0, dataDir: join(folder, 'redis'), onLog: warnings(),
     // Paths come from this command alone: the key shuts everybody else out.
     prepare: async (redisUrl) => { key = await makeKey(redisUrl); },
     env: { MILLRACE_BACKFILL_WORK: join(folder, 'work'), MILLRACE_BACKFILL_INPUTS: '/,s3://', MILLRACE_BACKFILL_OUTPUTS: '/,s3://' },
   });
+  const system = await starting.catch(async (error: unknown) => {
+    if (fresh) await forget();
+    throw error;
+  });
   // Whatever ends this process early: what they had under way is run again.
   process.once('exit', () => system.kill());
-  return { client: new Client(system.url, key), stop: () => system.stop(), forget };
+  return { client: new Client(system.url, key), fresh, stop: () => system.stop(), forget };
 }
 
-async function makeFolder(folder: string): Promise<void> {
+/** False where it is there already. */
+async function makeFolder(folder: string): Promise<boolean> {
   try {
     await mkdir(folder);
+    return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return;
+    if (code === 'EEXIST') return false;
     throw new Error(`${folder} cannot be made: ${code === 'ENOENT' ? 'there is no such folder' : (error as Error).message}`, { cause: error });
   }
 }
