@@ -1,9 +1,10 @@
 // From a request's body to a prediction that fits its model.
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import {
-  below, type BundledPrediction, detachPayload, FaultList, inlinePayloadBytes, MillraceError, type PredictionRequest, priorities,
+  below, type BundledPrediction, detachPayload, FaultList, inlinePayloadBytes, MillraceError, type Notify, type PredictionRequest, priorities,
   readInputs, sizeBytes, type Tensor, type Tensors, toWireAll,
 } from '@millrace/protocol';
+import type { Targets } from './targets.ts';
 
 /** A prediction that may be queued: it fits its model. */
 export interface CheckedPrediction {
@@ -18,6 +19,7 @@ export interface CheckedPrediction {
 
 export interface CheckerOptions {
   readonly repository: ModelRepository;
+  readonly targets: Targets;
   readonly maxRows: number;
 }
 
@@ -26,6 +28,11 @@ export class Checker {
 
   constructor(options: CheckerOptions) {
     this.#options = options;
+  }
+
+  /** Adds a fault where the request's webhook may not be called. To be called before `check`, and only where there is one: it may have to look a name up. */
+  async checkTarget({ webhook }: Partial<PredictionRequest>, faults: FaultList, pointer = '#'): Promise<void> {
+    await this.#options.targets.check(webhook?.url, faults, `${pointer}/webhook/url`);
   }
 
   /**
@@ -43,6 +50,7 @@ export class Checker {
       throw new MillraceError('payload-too-large', `A prediction may hold ${maxRows} rows, this one has ${checked.rows}; send it in parts`);
     }
 
+    const notify = notifyOf(request);
     const { numberBytes, textBytes } = sizesOf(checked.inputs);
     const detached = numberBytes > inlinePayloadBytes ? detachPayload(checked.inputs) : undefined;
     const acceptedAt = Date.now();
@@ -53,8 +61,10 @@ export class Checker {
       ...(deadlineMs !== undefined && { deadlineAt: acceptedAt + deadlineMs }),
       ...(maxAttempts !== undefined && { maxAttempts }),
       ...((metadata ?? parameters) && { echo: { ...(metadata && { metadata }), ...(parameters && { parameters }) } }),
+      ...(notify && { notify }),
     };
-    return { version, bundled, priority, payload: detached?.payload, bytes: (detached ? 0 : numberBytes) + textBytes + metadataBytes(metadata), deadlineMs };
+    const bytes = (detached ? 0 : numberBytes) + textBytes + metadataBytes(metadata) + notifyBytes(notify);
+    return { version, bundled, priority, payload: detached?.payload, bytes, deadlineMs };
   }
 
   #resolve(model: unknown, faults: FaultList, pointer: string): ModelVersion {
@@ -67,6 +77,16 @@ export class Checker {
       throw new MillraceError(error.code, error.message, { faults: faults.faults });
     }
   }
+}
+
+/** Undefined where nobody is to be told. */
+function notifyOf({ webhook, reply_queue: replyQueue }: Partial<PredictionRequest>): Notify | undefined {
+  if (webhook === undefined && replyQueue === undefined) return undefined;
+  return { ...(webhook && { webhook }), ...(replyQueue !== undefined && { replyQueue }) };
+}
+
+function notifyBytes({ webhook, replyQueue }: Notify = {}): number {
+  return (webhook?.url.length ?? 0) + (replyQueue?.length ?? 0);
 }
 
 function metadataBytes(metadata: PredictionRequest['metadata']): number {

@@ -1,5 +1,5 @@
 import { logLevels } from '@millrace/process';
-import { redisSettings } from '@millrace/queue';
+import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
 /** Settings of the API process. */
@@ -16,6 +16,7 @@ export const ApiConfig = Type.Object({
   maxQueuedRows: Type.Integer({ default: 2_000_000, minimum: 1, description: 'Most rows of one pool that may wait or run' }),
   maxQueuedRowsPerTenant: Type.Integer({ default: 1_500_000, minimum: 1, description: 'Most rows of one tenant and pool that may wait or run' }),
   retentionSeconds: Type.Integer({ default: 86_400, minimum: 1, description: 'Seconds that results are kept' }),
+  ...deliverySettings,
   bundlePredictions: Type.Integer({ default: 64, minimum: 1, maximum: 100, description: 'Most predictions in one bundle' }),
   addsInFlight: Type.Integer({ default: 1, minimum: 1, description: 'Bundles of one model that may be on their way to Redis at once' }),
   shutdownSeconds: Type.Number({ default: 10, minimum: 0, description: 'Seconds for requests to end after SIGTERM' }),

@@ -1,16 +1,22 @@
 // The API process: accepts predictions, answers with results.
 import { randomUUID } from 'node:crypto';
+import { TargetPolicy } from '@millrace/delivery';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
-import { Admission, connect, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady } from '@millrace/queue';
+import {
+  Admission, allowedNetworks, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
+} from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
+import { Deliveries } from './deliveries.ts';
+import { Endpoints } from './endpoints.ts';
 import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
 import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
+import { Targets } from './targets.ts';
 import { Waiters } from './waiters.ts';
 
 const config = startingConfig('The Millrace API', ApiConfig, process);
@@ -19,6 +25,7 @@ const life = new Lifecycle(log, config.shutdownSeconds * 1000);
 const { retentionSeconds } = config;
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 const connectAs = (role: Role) => connect(config, role, onError);
+const targets = new Targets(new TargetPolicy({ allowedNetworks: allowedNetworks(config) }));
 
 const repository = new ModelRepository(config.models, {
   onChange: ({ added, removed, refused, realiased }) => log.info({
@@ -51,12 +58,15 @@ const admission = new Admission({ redis, pools, limits: config, onError: (error)
 await admission.start();
 life.own('admission', () => admission.stop());
 
+const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
 const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
-  checker: new Checker({ repository, maxRows: config.maxRows }),
+  checker: new Checker({ repository, targets, maxRows: config.maxRows }),
   intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
+  endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
+  deliveries: new Deliveries(deliveries),
   predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
   checks: {
     redis: () => redis.ping(),

@@ -47,7 +47,7 @@ export function replyWithProblems(app: FastifyInstance, { reply, replyToFailure 
 
 function expectedError(error: FastifyError, request: FastifyRequest, bodyLimitBytes: number): MillraceError {
   if (error instanceof MillraceError) return error;
-  if (error.validation) return new MillraceError('malformed-request', error.message, { faults: faultsOf(error.validation, error.validationContext ?? '') });
+  if (error.validation) return new MillraceError('malformed-request', error.message, { faults: faultsOf(error.validation, error.validationContext === 'body' ? '' : error.validationContext) });
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new MillraceError('payload-too-large', `The body is larger than ${bodyLimitBytes} bytes`);
@@ -60,7 +60,7 @@ function expectedError(error: FastifyError, request: FastifyRequest, bodyLimitBy
   }
 }
 
-/** The faults that a schema found, each at the member that is wrong, missing or too much. `root` goes before the pointer. */
+/** The faults that a schema found, each at the member that is wrong, missing or too much. `root` goes before the pointer, where it is not one into the body. */
 export function faultsOf(validation: readonly FastifySchemaValidationError[], root = ''): Fault[] {
   return validation
     .filter(({ keyword }) => keyword !== 'anyOf' && keyword !== 'oneOf')
@@ -68,7 +68,7 @@ export function faultsOf(validation: readonly FastifySchemaValidationError[], ro
       const member = params['missingProperty'] ?? params['additionalProperty'];
       const at = `#${root && `/${root}`}${instancePath.toWellFormed().split('/').map(encodeURIComponent).join('/')}`;
       const allowed = params['allowedValues'];
-      const detail = Array.isArray(allowed) ? `must be one of ${allowed.join(', ')}` : message;
+      const detail = Array.isArray(allowed) ? `must be one of ${allowed.join(', ')}` : 'allowedValue' in params ? `must be ${JSON.stringify(params['allowedValue'])}` : message;
       if (typeof member !== 'string') return { pointer: at, detail };
       return { pointer: below(at, member), detail: params['missingProperty'] === undefined ? 'unknown member' : 'missing' };
     });

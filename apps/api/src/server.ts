@@ -12,12 +12,14 @@ import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { problemReplies, replyWithProblems } from './problems.ts';
 import { holdToQuotas } from './quotas.ts';
+import { deliveryRoutes } from './routes/deliveries.ts';
 import { healthRoutes } from './routes/health.ts';
 import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
+import { type WebhookRoutes, webhookRoutes } from './routes/webhooks.ts';
 
-export interface ServerOptions extends PredictionRoutes, CallerOptions {
+export interface ServerOptions extends PredictionRoutes, WebhookRoutes, CallerOptions {
   readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
   readonly checks: Checks;
@@ -68,6 +70,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     predictionRoutes(api, options);
     listRoutes(api, options);
     modelRoutes(api, options);
+    webhookRoutes(api, options);
+    deliveryRoutes(api, options);
     done();
   }, { prefix: '/api/v1' });
   await app.ready();
@@ -92,6 +96,8 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       tags: [
         { name: 'predictions', description: 'Submit, read, list and cancel' },
         { name: 'models', description: 'What can be run, and what its inputs look like' },
+        { name: 'webhooks', description: 'Who is told of results, and the secrets that prove it' },
+        { name: 'deliveries', description: 'What was told to whom, and telling it again' },
         { name: 'operations', description: 'Health and metrics' },
       ],
       components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key; the header `X-API-Key` takes it too. Until there is a key, nobody needs one.' } } },

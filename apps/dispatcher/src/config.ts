@@ -1,13 +1,12 @@
 import { defaultDelays } from '@millrace/delivery';
 import { logLevels } from '@millrace/process';
-import { redisSettings } from '@millrace/queue';
+import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
 /** Settings of the dispatcher process. */
 export const DispatcherConfig = Type.Object({
   ...redisSettings,
-  webhookAllowedNetworks: Type.String({ default: '', description: 'Networks (CIDR, separated by commas) that webhooks may go to although they are not public, also by http and on any port' }),
-  deliveryRetentionSeconds: Type.Integer({ default: 604_800, minimum: 60, description: 'Seconds that deliveries are kept after their last attempt' }),
+  ...deliverySettings,
   webhookRetrySeconds: Type.String({ default: defaultDelays, description: 'Seconds after each failed attempt until the next, give or take a fifth' }),
   webhookTimeoutSeconds: Type.Number({ default: 15, minimum: 0.1, maximum: 30, description: 'Seconds for one attempt, from connecting to the answer' }),
   webhookConcurrencyPerHost: Type.Integer({ default: 8, minimum: 1, maximum: 256, description: 'Attempts at one host at once' }),

@@ -215,8 +215,10 @@ export class Courier {
     const reason = verdict === 'gone' ? 'gone' as const : verdict === 'retry' && now - failingSince >= disableMs ? 'failing' as const : undefined;
     if (verdict === 'retry' && reason === undefined && health.failingSince !== undefined) return;
     postbox.forget(endpoint.tenant);
-    await endpoints.writeHealth(endpoint, { ...(verdict !== 'delivered' && { failingSince }), ...(reason && { disabled: { at: now, reason } }) });
-    if (!reason) return;
+    const disabled = reason && { at: now, reason };
+    // Another dispatcher, or its owner, may have disabled it meanwhile.
+    const changed = await endpoints.changeHealth(endpoint, (known) => (known.disabled ? known : { ...(verdict !== 'delivered' && { failingSince }), ...(disabled && { disabled }) }));
+    if (!reason || changed.disabled?.at !== now) return;
     log.warn({ endpointId: endpoint.id, tenant: endpoint.tenant, reason }, 'endpoint disabled');
     await this.#tellDisabled(endpoint, now, reason);
   }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
-import { connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
+import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { DispatcherConfig } from './config.ts';
 import { Courier } from './courier.ts';
@@ -30,7 +30,7 @@ const metrics = new DispatcherMetrics(registry, {
 });
 const endpoints = new EndpointStore(redis);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
-const sender = new Sender({ policy: new TargetPolicy({ allowedNetworks: config.webhookAllowedNetworks.split(',').filter(Boolean) }), timeoutMs });
+const sender = new Sender({ policy: new TargetPolicy({ allowedNetworks: allowedNetworks(config) }), timeoutMs });
 life.own('sender', () => sender.close());
 const replyQueues = new ReplyQueues(redis);
 life.own('reply queues', () => replyQueues.close());

@@ -37,7 +37,7 @@ type IpAddress = ipaddr.IPv4 | ipaddr.IPv6;
 const maxUrlLength = 2048;
 const ports = ['', '443', '8443'];
 /** Names that mean something else on every machine or in every network, and those without a dot. */
-const localName = /^[^.]*$|(^|\.)(localhost|local|internal|home\.arpa)$/;
+const localName = /^[^.:]*$|(^|\.)(localhost|local|internal|home\.arpa)$/;
 /** All public IPv6 addresses lie here (IANA); ipaddr.js calls more than that unicast, such as `::127.0.0.1`. */
 const globalIpv6 = ipaddr.IPv6.parseCIDR('2000::/3');
 
@@ -140,7 +140,7 @@ export function resolveBy(resolver: Resolver): Resolve {
 function faultOf({ protocol, port, hostname }: URL): string | undefined {
   if (protocol !== 'https:') return 'the URL must begin with https://';
   if (!ports.includes(port)) return 'the port must be 443 or 8443';
-  if (localName.test(hostname) && isIP(hostname.replaceAll(/[[\]]/g, '')) === 0) return `the host name ${hostname} is not public`;
+  if (localName.test(hostname)) return `the host name ${hostname} is not public`;
   return undefined;
 }
 

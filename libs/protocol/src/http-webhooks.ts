@@ -118,16 +118,22 @@ export type DeliveryPage = Static<typeof DeliveryPage>;
 
 const since = Type.Optional(time('Only of events at or after this time'));
 const until = Type.Optional(time('Only of events before this time'));
+const goOn = Type.Optional(Type.String({ description: 'The `next_page_token` of the answer before; the rest of the request must stay the same' }));
 
-export const RecoverRequest = Type.Object({ since: time('Everything dead since this time is sent again'), until }, closed);
+export const RecoverRequest = Type.Object({
+  since: time('Everything dead of events at or after this time is sent again'), until, page_token: goOn,
+}, closed);
 export type RecoverRequest = Static<typeof RecoverRequest>;
 
-export const RedeliverRequest = Type.Object({ endpoint_id: Type.Optional(Type.String()), since, until }, { ...closed, description: 'Which dead deliveries to send again' });
+export const RedeliverRequest = Type.Object({
+  endpoint_id: Type.Optional(Type.String()), since, until, page_token: goOn,
+}, { ...closed, description: 'Which dead deliveries to send again' });
 export type RedeliverRequest = Static<typeof RedeliverRequest>;
 
 export const Redelivered = Type.Object({
-  redelivered: Type.Integer(),
-  complete: Type.Boolean({ description: `false where there may be more: one request takes on ${webhookLimits.redeliveries} at most. Ask again` }),
+  redelivered: Type.Integer({ description: 'How many are on their way again' }),
+  complete: Type.Boolean({ description: `false where there may be more: one request takes on ${webhookLimits.redeliveries} at most. Ask again with \`next_page_token\`` }),
+  next_page_token: Type.String({ description: 'For `page_token`; empty where it is complete' }),
 });
 export type Redelivered = Static<typeof Redelivered>;
 

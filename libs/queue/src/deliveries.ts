@@ -85,6 +85,8 @@ export interface DeliveryPage {
   readonly deliveries: readonly DeliveryRecord[];
   /** Where to go on; undefined at the end. */
   readonly next: string | undefined;
+  /** How many were looked at. */
+  readonly seen: number;
 }
 
 /** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
@@ -172,25 +174,27 @@ export class DeliveryStore {
     const index = dead ? deliveryKeys.dead(tenant) : deliveryKeys.index(tenant);
     const deliveries: DeliveryRecord[] = [];
     let next = after;
-    for (let seen = 0; seen < readPerPage; seen += readAtOnce) {
+    let seen = 0;
+    while (seen < readPerPage) {
       const newest = until === undefined ? '+' : `(${earliestDeliveryId(until)}`;
       const ids = await this.#redis.zrevrangebylex(index, next === undefined ? newest : `(${next}`, `[${earliestDeliveryId(since)}`, 'LIMIT', 0, readAtOnce);
       const states = await Promise.all(ids.map((id) => this.#redis.hget(deliveryKeys.delivery(id), 'state')));
       for (const [place, id] of ids.entries()) {
-        if (deliveries.length === limit) return { deliveries, next };
+        if (deliveries.length === limit) return { deliveries, next, seen };
         next = id;
+        seen++;
         const record = states[place] ? JSON.parse(states[place]) as DeliveryRecord : undefined;
         if (record && matches(record)) deliveries.push(record);
       }
-      if (ids.length < readAtOnce) return { deliveries, next: undefined };
+      if (ids.length < readAtOnce) return { deliveries, next: undefined, seen };
     }
-    return { deliveries, next };
+    return { deliveries, next, seen };
   }
 }
 
-function recordOf({ body: _, at, reason, ...delivery }: NewDelivery): DeliveryRecord {
+function recordOf({ tenant, eventId, event, predictionId, target, at, reason }: NewDelivery): DeliveryRecord {
   return {
-    id: deliveryId(delivery.eventId, targetKey(delivery.target), at), ...delivery, createdAt: at, attempts: [], tries: 0,
+    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0,
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
 }

@@ -62,23 +62,26 @@ export class EndpointStore {
     return (await this.list(tenant)).find(({ endpoint }) => endpoint.id === id);
   }
 
-  /** Makes one. What is settled from then on is told to it. */
-  async create(wanted: NewEndpoint, secret: string, createdAt: number): Promise<Endpoint> {
+  /** Makes one, where the tenant has fewer than `most`. What is settled from then on is told to it. */
+  async create(wanted: NewEndpoint, secret: string, { createdAt, most }: { readonly createdAt: number; readonly most: number }): Promise<Endpoint | undefined> {
     const endpoint: Endpoint = { id: `ep_${randomBytes(12).toString('hex')}`, ...wanted, secrets: { current: secret }, createdAt };
-    await this.write(endpoint);
+    if (await this.#redis.millraceEnroll(deliveryKeys.endpoints(endpoint.tenant), endpoint.id, JSON.stringify(endpoint), most) === 0) return undefined;
+    await this.#tellPools(endpoint.tenant);
     return endpoint;
   }
 
-  /** Writes an endpoint that has been changed. */
-  async write(endpoint: Endpoint): Promise<void> {
-    await this.#redis.hset(deliveryKeys.endpoints(endpoint.tenant), endpoint.id, JSON.stringify(endpoint));
-    await this.#tellPools(endpoint.tenant);
+  /** Changes one, whoever else does meanwhile; undefined where there is none. */
+  async change(id: string, tenant: string, change: (endpoint: Endpoint) => Endpoint): Promise<Endpoint | undefined> {
+    const changed = await this.#change<Endpoint>(deliveryKeys.endpoints(tenant), id, (endpoint) => endpoint && change(endpoint));
+    if (changed) await this.#tellPools(tenant);
+    return changed;
   }
 
-  /** Writes how it fares. */
-  async writeHealth({ id, tenant }: Pick<Endpoint, 'id' | 'tenant'>, health: EndpointHealth): Promise<void> {
-    await this.#redis.hset(deliveryKeys.health(tenant), id, JSON.stringify(health));
+  /** Changes how it fares, likewise. */
+  async changeHealth({ id, tenant }: Pick<Endpoint, 'id' | 'tenant'>, change: (health: EndpointHealth) => EndpointHealth): Promise<EndpointHealth> {
+    const changed = await this.#change<EndpointHealth>(deliveryKeys.health(tenant), id, (health = {}) => change(health));
     await this.#tellPools(tenant);
+    return changed ?? {};
   }
 
   async remove({ id, tenant }: Pick<Endpoint, 'id' | 'tenant'>): Promise<void> {
@@ -96,8 +99,8 @@ export class EndpointStore {
     return this.tenantSecrets(tenant, newSecret);
   }
 
-  async writeTenantSecrets(tenant: string, secrets: Secrets): Promise<void> {
-    await this.#redis.hset(deliveryKeys.secrets, tenant, JSON.stringify(secrets));
+  async changeTenantSecrets(tenant: string, change: (secrets: Secrets | undefined) => Secrets): Promise<Secrets> {
+    return await this.#change<Secrets>(deliveryKeys.secrets, tenant, change) as Secrets;
   }
 
   /**
@@ -109,17 +112,38 @@ export class EndpointStore {
     for (const tenant of await this.#redis.smembers(deliveryKeys.tenants)) await this.#tellPool(pool, tenant);
   }
 
+  /** Writes what `change` makes of a record, once nobody else has written it in between; where that is undefined, nothing. */
+  async #change<Value>(hash: string, id: string, change: (before: Value | undefined) => Value | undefined): Promise<Value | undefined> {
+    for (;;) {
+      const before = await this.#redis.hget(hash, id);
+      const after = change(before === null ? undefined : JSON.parse(before) as Value);
+      if (after === undefined || await this.#redis.millraceReplace(hash, id, before ?? '', JSON.stringify(after)) === 1) return after;
+    }
+  }
+
   async #tellPools(tenant: string): Promise<void> {
     await this.#redis.sadd(deliveryKeys.tenants, tenant);
     await Promise.all((await readPools(this.#redis)).map((pool) => this.#tellPool(pool, tenant)));
   }
 
-  /** What settling looks at: the ends that somebody of the tenant listens for. */
+  /**
+   * What settling looks at: the ends that somebody of the tenant listens for. Read again after it is written: somebody else
+   * may have changed an endpoint and written this in between.
+   */
   async #tellPool(pool: string, tenant: string): Promise<void> {
     const { listeners } = keysOf(pool);
+    let told: string | undefined;
+    for (;;) {
+      const ends = await this.#endsHeard(tenant);
+      if (ends === told) return;
+      if (ends === '') await this.#redis.hdel(listeners, tenant);
+      else await this.#redis.hset(listeners, tenant, ends);
+      told = ends;
+    }
+  }
+
+  async #endsHeard(tenant: string): Promise<string> {
     const wanted = new Set((await this.list(tenant)).flatMap(({ endpoint, health }) => (hears(health) ? endpoint.events : [])));
-    const ends = Object.entries(eventOf).flatMap(([end, event]) => (wanted.has(event) ? [end] : []));
-    if (ends.length > 0) await this.#redis.hset(listeners, tenant, ends.join(' '));
-    else await this.#redis.hdel(listeners, tenant);
+    return Object.entries(eventOf).flatMap(([end, event]) => (wanted.has(event) ? [end] : [])).join(' ');
   }
 }

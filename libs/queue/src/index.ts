@@ -5,6 +5,7 @@ export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export {
   type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
 } from './deliveries.ts';
+export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
 export { readDepth } from './depth.ts';
 export { type Endpoint, type EndpointHealth, EndpointStore, hears, type KnownEndpoint, type NewEndpoint, type Secrets } from './endpoints.ts';
 export { type FeedEvent, type FeedPart, followFeed, readFeed } from './feed.ts';

@@ -81,7 +81,7 @@ export class ResultsReader {
   async #read(): Promise<void> {
     const { blocking, consumer } = this.#options;
     const streams = await blocking.xreadgroup('GROUP', group, consumer, 'COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#queue, '>');
-    await this.#handle((streams as [string, Entry[]][] | null)?.[0]?.[1] ?? []);
+    await this.#handle(streams?.[0]?.[1] ?? []);
   }
 
   /** Takes over what a dispatcher that died had read. */

@@ -7,9 +7,11 @@ export interface Scripts {
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
   millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
+  millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
   millraceReserve(key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
   millraceSettle(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<string[]>;
   millraceSummaries(results: string): Promise<string[]>;
@@ -30,9 +32,11 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceClaim: { lua: read('hosts.lua') + read('claim.lua'), numberOfKeys: 2 },
     millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
     millraceDepth: { lua: read('depth.lua') },
+    millraceEnroll: { lua: read('enroll.lua'), numberOfKeys: 1 },
     millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
     millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },
+    millraceReplace: { lua: read('replace.lua'), numberOfKeys: 1 },
     millraceReserve: { lua: read('reserve.lua'), numberOfKeys: 1 },
     millraceSettle: { lua: read('head.lua') + read('settle.lua') },
     millraceSummaries: { lua: read('head.lua') + read('summaries.lua'), numberOfKeys: 1 },

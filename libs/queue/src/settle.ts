@@ -42,11 +42,11 @@ export class Settler {
    * the workers too, so that they do not run what is settled.
    */
   async settle({ bundleId, tenant, lane, replyTo }: SettledBundle, settlements: readonly Settlement[], { announce = false } = {}): Promise<Set<number>> {
-    const { results, depth, resultsQueue, feed, listeners, replies, canceled } = this.#keys;
-    const keys = [results(bundleId), depth, resultsQueue, feed(tenant), listeners, ...(replyTo === undefined ? [] : [replies(replyTo)])];
+    const { depth, resultsQueue, listeners, canceled } = this.#keys;
+    const keys = [this.#keys.results(bundleId), depth, resultsQueue, this.#keys.feed(tenant), listeners, ...(replyTo === undefined ? [] : [this.#keys.replies(replyTo)])];
     const fresh = await this.#redis.millraceSettle(
       keys.length, ...keys,
-      bundleId, tenant, lane, this.#retentionSeconds, replies(''), replyStreamLength, announce ? canceled : '', feedLength,
+      bundleId, tenant, lane, this.#retentionSeconds, this.#keys.replies(''), replyStreamLength, announce ? canceled : '', feedLength,
       ...settlements.flatMap(({ index, record, reply = '', notify }) => [
         index, record.rows, JSON.stringify(record), reply.length > inlineReplyLength ? '' : reply, notify ? JSON.stringify(notify) : '',
       ]),

@@ -1,5 +1,5 @@
 import { httpLimits, PredictionPage, presentSummary, problemResponses, type State, states } from '@millrace/protocol';
-import type { Summary } from '@millrace/queue';
+import type { Position, Summary } from '@millrace/queue';
 import Type from 'typebox';
 import type { FastifyInstance } from 'fastify';
 import { type Filters, readPageToken, writePageToken } from '../page-token.ts';
@@ -43,11 +43,16 @@ export function listRoutes(app: FastifyInstance, { predictions }: { predictions:
       matches: (summary) => (status === undefined || status === statusOf(summary)) && (model === undefined || namesOf(summary).includes(model)),
       ...(after !== undefined && { acceptedAfter: Date.parse(after) }),
       ...(before !== undefined && { acceptedBefore: Date.parse(before) }),
-      ...(token !== '' && { after: readPageToken(token, filters) }),
+      ...(token !== '' && { after: readPosition(token, filters) }),
       limit: Number(size) === 0 ? pageSize.default : Math.min(Number(size), pageSize.most),
     });
-    return { predictions: listed.map(({ id, summary }) => presentSummary(id, summary)), next_page_token: next ? writePageToken(next, filters) : '' };
+    return { predictions: listed.map(({ id, summary }) => presentSummary(id, summary)), next_page_token: next ? writePageToken(`${next.bundle}-${next.index}`, filters) : '' };
   });
+}
+
+function readPosition(token: string, filters: Filters): Position {
+  const [, bundle = '', index] = readPageToken(token, filters, /^([0-9a-f]{32})-(\d{1,2})$/);
+  return { bundle, index: Number(index) };
 }
 
 function namesOf({ model, version }: Summary): string[] {

@@ -5,6 +5,7 @@ import {
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { CheckedPrediction, Checker } from '../check.ts';
+import { formOf, objectOr } from '../form.ts';
 import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
 import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
@@ -39,7 +40,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     return waitMs === 0 ? queued(checked) : predictions.now(id, tenant, queued(checked));
   };
 
-  app.post<{ Body: Partial<PredictionRequest> | null | undefined }>('/predictions', {
+  app.post('/predictions', {
     config: { scope: 'predict:write', predictions: () => 1 },
     attachValidation: true,
     schema: {
@@ -52,9 +53,9 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     },
   }, async (request, reply) => {
     const { tenant } = request.caller;
-    const faults = new FaultList();
-    for (const { pointer, detail } of faultsOf(request.validationError?.validation ?? [])) faults.add(pointer, detail);
-    const checked = checker.check(objectOr(request.body), faults);
+    const { body, faults } = formOf<PredictionRequest>(request);
+    if (body.webhook !== undefined) await checker.checkTarget(body, faults);
+    const checked = checker.check(body, faults);
     const waitMs = preferredWaitMs(request, reply);
     const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body) });
     const { id, reply: settled, replayed } = submitted;
@@ -84,7 +85,11 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     const reservation = idempotencyOf(request.headers['idempotency-key'], request.body);
     const results = await Promise.all(items.map(async (item, index): Promise<(Submitted & { settled?: boolean }) | MillraceError> => {
       try {
-        const checked = checker.check(objectOr(item), faultsByItem[index] as FaultList, `#/requests/${index}`);
+        const body = objectOr<PredictionRequest>(item);
+        const itsFaults = faultsByItem[index] as FaultList;
+        const pointer = `#/requests/${index}`;
+        if (body.webhook !== undefined) await checker.checkTarget(body, itsFaults, pointer);
+        const checked = checker.check(body, itsFaults, pointer);
         const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index) });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
         const known = await stateNow(submitted, { tenant, waitMs });
@@ -137,7 +142,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
 
 /** How many predictions a batch asks for; one that is no batch asks for one. */
 function batchLength(body: unknown): number {
-  const { requests } = objectOr(body) as { requests?: unknown };
+  const { requests } = objectOr<{ requests: unknown }>(body);
   return Array.isArray(requests) ? requests.length : 1;
 }
 
@@ -181,10 +186,6 @@ function preferredWaitMs(request: FastifyRequest, reply: FastifyReply): number {
 /** Whether an If-None-Match header names the tag; weak tags count too (RFC 9110 §13.1.2). */
 function matches(header: string | undefined, etag: string): boolean {
   return header?.split(',').some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag) ?? false;
-}
-
-function objectOr(body: unknown): Partial<PredictionRequest> {
-  return typeof body === 'object' && body !== null ? body : {};
 }
 
 function urlOf(id: string): string {
