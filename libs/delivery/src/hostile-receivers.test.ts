@@ -3,9 +3,12 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type AttemptResult, Sender, type SenderOptions } from './attempt.ts';
+import { listCases } from './hostile-cases.ts';
 import { startAcceptingNothing, startHttp, startRaw, startSaying, startTls } from './hostile-servers.ts';
 import { verdictOf } from './schedule.ts';
 import { TargetPolicy } from './target.ts';
+
+listCases();
 
 /** Long enough for an answer on loopback, short enough to wait for where none comes. */
 const shortMs = 300;
