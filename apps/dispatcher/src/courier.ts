@@ -42,7 +42,7 @@ const hostsPerPoll = 1000;
 const mostRunning = 1024;
 /** Claimed ahead for each attempt that a host may have; more where it takes more between two looks. */
 const claimAhead = 4;
-const mostAhead = 1024;
+const mostAhead = 2048;
 /** Lanes of hosts that were not used for so long are forgotten, and with them that they failed. */
 const forgottenMs = 900_000;
 const marginMs = 5000;
