@@ -7,6 +7,7 @@ export interface Scripts {
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
   millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
+  millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
   millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
@@ -30,6 +31,7 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceClaim: { lua: read('hosts.lua') + read('claim.lua'), numberOfKeys: 2 },
     millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
     millraceDepth: { lua: read('depth.lua') },
+    millraceFeed: { lua: read('feed.lua'), numberOfKeys: 1 },
     millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
     millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },
