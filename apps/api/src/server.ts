@@ -12,12 +12,13 @@ import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { problemReplies, replyWithProblems } from './problems.ts';
 import { holdToQuotas } from './quotas.ts';
+import { type EventRoutes, eventRoutes } from './routes/events.ts';
 import { healthRoutes } from './routes/health.ts';
 import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 
-export interface ServerOptions extends PredictionRoutes, CallerOptions {
+export interface ServerOptions extends PredictionRoutes, EventRoutes, CallerOptions {
   readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
   readonly checks: Checks;
@@ -67,6 +68,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register((api, _options, done) => {
     predictionRoutes(api, options);
     listRoutes(api, options);
+    eventRoutes(api, options);
     modelRoutes(api, options);
     done();
   }, { prefix: '/api/v1' });
@@ -91,6 +93,7 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       info: { title: 'Millrace', version, description: 'Queue-driven inference for ONNX models: submit predictions, wait for them or come back for the results.', license: { name: 'MIT' } },
       tags: [
         { name: 'predictions', description: 'Submit, read, list and cancel' },
+        { name: 'events', description: 'Be told, over a connection that stays open' },
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'operations', description: 'Health and metrics' },
       ],
