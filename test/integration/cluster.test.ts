@@ -98,7 +98,7 @@ test('event streams tell of the pools of all nodes', async () => {
   const one = await Bare.open(`${system.url}/api/v1/predictions/${far}/events`);
   const ids = [far, ...await enqueue('digits-deep', 1)];
   await until(() => tail.seen.length === ids.length, 'both ends');
-  expect(tail.seen.map(({ data }) => data.data.id).toSorted()).toEqual(ids.toSorted());
+  expect(new Set(tail.seen.map(({ data }) => data.data.id))).toEqual(new Set(ids));
   expect(tail.lastEventId).toMatch(/^(?:default|far):[\d-]+,(?:default|far):[\d-]+$/);
   await one.text();
   expect(one.seen.at(-1)).toMatchObject({ type: 'completed', data: { id: far } });

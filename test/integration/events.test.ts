@@ -129,7 +129,8 @@ test('attempts are told one after the other', async () => {
   const steps = ['queued-0', 'running-0', 'queued-1', 'running-1', 'queued-2', 'running-2', 'failed-3'];
   const places = one.seen.map((event) => steps.indexOf(event.id));
   expect(places).toEqual([...new Set(places)].toSorted((a, b) => a - b));
-  expect(one.seen.map((event) => event.id)).toEqual(expect.arrayContaining(['queued-1', 'queued-2', 'failed-3']));
+  // The wait for the second attempt may last less than the second between two looks; that for the third lasts longer.
+  expect(one.seen.map((event) => event.id)).toEqual(expect.arrayContaining(['queued-2', 'failed-3']));
   expect(one.seen.at(-1)).toMatchObject({ type: 'failed', data: { attempts: 3, error: { type: '/problems/model-unavailable' } } });
 });
 
