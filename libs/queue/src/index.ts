@@ -3,7 +3,7 @@ export { Cancellations } from './cancellations.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type Claim, Consumer, HandBack, lockMs } from './consumer.ts';
 export {
-  type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
+  type Added, type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
 } from './deliveries.ts';
 export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
 export { readDepth } from './depth.ts';

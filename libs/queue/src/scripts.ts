@@ -5,11 +5,11 @@ import { readFileSync } from 'node:fs';
 export interface Scripts {
   millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
-  millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
-  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<null>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
