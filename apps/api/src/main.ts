@@ -61,6 +61,7 @@ const admission = new Admission({ redis, pools, limits: config, onError: (error)
 await admission.start();
 life.own('admission', () => admission.stop());
 
+const endpointStore = new EndpointStore(redis);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
@@ -78,7 +79,7 @@ const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   checker: new Checker({ repository, targets, maxRows: config.maxRows }),
   intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
-  endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
+  endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
   redis, predictions, streams, predictionStreams, feeds,
   checks: {
@@ -86,7 +87,10 @@ const server = await createServer({
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },
   },
 });
-for (const pool of pools()) await waiters.listenTo(pool);
+for (const pool of pools()) {
+  await waiters.listenTo(pool);
+  await endpointStore.openPool(pool);
+}
 const url = await server.listen({ host: config.host, port: config.port });
 // Requests that wait are answered with what there is, and streams end, else they would hold the server open.
 life.own('http', () => {

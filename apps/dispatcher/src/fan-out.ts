@@ -10,6 +10,8 @@ import type { Courier } from './courier.ts';
 
 /** Redis does nothing else while it takes them on, for about 15 µs each. */
 const addedAtOnce = 256;
+/** Whole results may have megabytes, so these are not too many. */
+const eventsAtOnce = 64;
 
 export interface FanOutOptions {
   readonly redis: Redis;
@@ -35,8 +37,12 @@ export class FanOut {
 
   /** Resolves when every delivery of these events is in Redis. The same events again make no new ones. */
   async take(events: readonly ResultEvent[]): Promise<void> {
-    const { deliveries, courier } = this.#options;
     const endpoints = await this.#endpointsOf(events);
+    for (let at = 0; at < events.length; at += eventsAtOnce) await this.#take(events.slice(at, at + eventsAtOnce), endpoints);
+  }
+
+  async #take(events: readonly ResultEvent[], endpoints: ReadonlyMap<string, readonly KnownEndpoint[]>): Promise<void> {
+    const { deliveries, courier } = this.#options;
     const addressed = events.map((event) => ({ event, recipients: recipientsOf(event, endpoints.get(event.tenant) ?? []) }));
     const records = await this.#recordsOf(addressed.flatMap(({ event, recipients }) => (recipients.some(({ payload }) => payload !== 'thin') ? [event] : [])));
     const all = addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)));

@@ -42,7 +42,7 @@ export function earliestDeliveryId(time: number): string {
   return `dlv_${Math.max(0, time).toString(16).padStart(12, '0')}`;
 }
 
-/** A webhook's body stays below the 20 kB that receivers can be expected to take (Standard Webhooks 1.0). */
+/** Bytes of outputs and labels as JSON: receivers can be expected to take bodies of 20 kB (Standard Webhooks 1.0). */
 const longestOutputs = 16 * 1024;
 const longestReply = 256 * 1024;
 
@@ -70,6 +70,8 @@ export function bodyOf(type: string, time: number, data: object): string {
 
 function withOutputsUpTo(length: number, predictionId: string, record: ResultRecord): object {
   const whole = presentPrediction(predictionId, record);
-  if (record.outputs === undefined || JSON.stringify([whole.outputs, whole.labels]).length <= length) return whole;
+  // What succeeded has outputs: where they are missing, the result has expired.
+  const fits = record.outputs === undefined ? record.outcome !== 'succeeded' : Buffer.byteLength(JSON.stringify([whole.outputs, whole.labels])) <= length;
+  if (fits) return whole;
   return { ...whole, outputs: null, labels: null, outputs_truncated: true };
 }

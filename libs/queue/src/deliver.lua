@@ -27,8 +27,8 @@ for i = first, #ARGV, per do
   if enter('index', tenant, id) then
     local key = prefix .. ':delivery:' .. id
     redis.call('HSET', key, 'state', ARGV[i + 3], 'body', ARGV[i + 4])
-    redis.call('EXPIRE', key, seconds)
     if name == '' then
+      redis.call('EXPIRE', key, seconds)
       enter('dead', tenant, id)
     else
       local host = host_of(name)

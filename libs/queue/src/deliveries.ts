@@ -100,8 +100,12 @@ export interface DeliveryPage {
 }
 
 /** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
-export const leaseMs = 30_000;
+export const leaseMs = 60_000;
 const attemptsKept = 20;
+/** What has arrived is only of interest for a while: it is kept for a day at most, what is dead as long as the settings say. */
+const deliveredSeconds = 86_400;
+/** Redis does nothing else while it writes them down. */
+const finishedAtOnce = 256;
 const readAtOnce = 200;
 /** A page ends after so many, short or empty, so that a rare filter costs no long request. */
 const readPerPage = 4000;
@@ -110,7 +114,7 @@ export class DeliveryStore {
   readonly #redis: Redis;
   readonly #retentionSeconds: number;
 
-  /** `retentionSeconds`: how long a delivery is kept after its event, or after its last attempt. */
+  /** `retentionSeconds`: how long a delivery is kept after its end. */
   constructor(redis: Redis, retentionSeconds: number) {
     this.#redis = redis;
     this.#retentionSeconds = retentionSeconds;
@@ -152,10 +156,10 @@ export class DeliveryStore {
     return added;
   }
 
-  /** Hosts for which something is due, the longest waiting first. */
-  async dueHosts(limit: number): Promise<string[]> {
+  /** Hosts for which something is due, the longest waiting first, without so many of them. */
+  async dueHosts(without: number, limit: number): Promise<string[]> {
     const [seconds, microseconds] = await this.#redis.time();
-    return this.#redis.zrangebyscore(deliveryKeys.hosts, '-inf', 1000 * Number(seconds) + Math.floor(Number(microseconds) / 1000), 'LIMIT', 0, limit);
+    return this.#redis.zrangebyscore(deliveryKeys.hosts, '-inf', 1000 * Number(seconds) + Math.floor(Number(microseconds) / 1000), 'LIMIT', without, limit);
   }
 
   /** Claims what is due for a host. */
@@ -171,10 +175,16 @@ export class DeliveryStore {
 
   /** Writes down how attempts ended. */
   async finish(finished: readonly Finished[]): Promise<void> {
-    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
+    for (let at = 0; at < finished.length; at += finishedAtOnce) await this.#finish(finished.slice(at, at + finishedAtOnce));
+  }
+
+  async #finish(finished: readonly Finished[]): Promise<void> {
+    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds);
+    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, forgetBefore, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
       const wait = record.status === 'dead' ? 'dead' : (waitMs ?? '');
       const kept = { ...record, attempts: record.attempts.slice(-attemptsKept) };
-      return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, this.#retentionSeconds + Math.ceil((waitMs ?? 0) / 1000)];
+      const seconds = record.status === 'delivered' ? Math.min(deliveredSeconds, this.#retentionSeconds) : this.#retentionSeconds;
+      return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, hostOf(record), seconds];
     }));
   }
 

@@ -9,7 +9,7 @@ export interface Scripts {
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
-  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<null>;
+  millraceFinish(hosts: string, holds: string, prefix: string, forgetBefore: string, ...deliveries: (string | number)[]): Promise<null>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
