@@ -239,5 +239,5 @@ test('who listens is told to the pools again, should that have been lost', async
   await redis.hdel('millrace:{default}:listeners', 'default');
   await endpoints.retell();
   const { body: { id } } = await predict(system, 'iris', iris);
-  await until(() => receiver.of(id).length === 1, 'the webhook');
+  expect((await until(() => receiver.of(id)[0], 'the webhook')).path).toBe('/told-again');
 });

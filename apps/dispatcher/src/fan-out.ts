@@ -8,8 +8,6 @@ import {
 } from '@millrace/queue';
 import type { Courier } from './courier.ts';
 
-/** Redis does nothing else while it takes them on, for about 15 µs each. */
-const addedAtOnce = 256;
 /** Whole results may have megabytes, so these are not too many. */
 const eventsAtOnce = 64;
 
@@ -46,9 +44,7 @@ export class FanOut {
     const addressed = events.map((event) => ({ event, recipients: recipientsOf(event, endpoints.get(event.tenant) ?? []) }));
     const records = await this.#recordsOf(addressed.flatMap(({ event, recipients }) => (recipients.some(({ payload }) => payload !== 'thin') ? [event] : [])));
     const all = addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)));
-    for (let at = 0; at < all.length; at += addedAtOnce) {
-      courier.take(await deliveries.addAndClaim(all.slice(at, at + addedAtOnce), (host) => courier.roomFor(host)));
-    }
+    courier.take(await deliveries.addAndClaim(all, (host) => courier.roomFor(host)));
   }
 
   /** Read for each batch: what is settled after an endpoint was made is told to it. */

@@ -5,49 +5,48 @@
 -- ARGV  1 prefix of the keys of deliveries   2 retention (s)   3 the id before which indexes forget   4 lease (ms)
 --       then per delivery: id, tenant, host ('' = dead from the start), state, body, whether it is wanted at once ('1' or '')
 local prefix, seconds, first, per, now = ARGV[1], ARGV[2], 5, 6, now_ms()
-local lease, new, places, hosts = now + ARGV[4], {}, {}, {}
+local lease, new, indexes, dues, held = now + ARGV[4], {}, {}, {}, {}
 
-local function enter(index, tenant, id)
-  local place = prefix .. ':' .. index .. ':' .. tenant
-  places[place] = true
-  return redis.call('ZADD', place, 0, id) == 1
+-- What is to be put into sorted sets, so that each is written to once.
+local function put(sets, name, score, id)
+  local set = sets[name] or {}
+  sets[name] = set
+  set[#set + 1] = score
+  set[#set + 1] = id
 end
 
-local function host_of(name)
-  if not hosts[name] then
-    local held = tonumber(redis.call('HGET', KEYS[2], name) or 0) > now
-    hosts[name] = { held = held, due = {} }
-  end
-  return hosts[name]
+local function is_held(host)
+  if held[host] == nil then held[host] = tonumber(redis.call('HGET', KEYS[2], host) or 0) > now end
+  return held[host]
 end
 
 for i = first, #ARGV, per do
-  local id, tenant, name, wanted = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
-  -- What the index has was taken on before.
-  if enter('index', tenant, id) then
-    local key = prefix .. ':delivery:' .. id
-    redis.call('HSET', key, 'state', ARGV[i + 3], 'body', ARGV[i + 4])
-    if name == '' then
+  local id, tenant, host, wanted = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
+  local key = prefix .. ':delivery:' .. id
+  if redis.call('HSETNX', key, 'state', ARGV[i + 3]) == 1 then
+    redis.call('HSET', key, 'body', ARGV[i + 4])
+    put(indexes, 'index:' .. tenant, 0, id)
+    if host == '' then
       redis.call('EXPIRE', key, seconds)
-      enter('dead', tenant, id)
+      put(indexes, 'dead:' .. tenant, 0, id)
     else
-      local host = host_of(name)
-      if host.held then wanted = '' end
-      host.due[#host.due + 1] = wanted == '' and now or lease
-      host.due[#host.due + 1] = id
+      if is_held(host) then wanted = '' end
+      put(dues, host, wanted == '' and now or lease, id)
     end
     new[#new + 1] = id
     new[#new + 1] = wanted
   end
 end
 
-for place in pairs(places) do
-  redis.call('ZREMRANGEBYLEX', place, '-', '(' .. ARGV[3])
-  redis.call('EXPIRE', place, seconds)
+for name, places in pairs(indexes) do
+  local index = prefix .. ':' .. name
+  redis.call('ZADD', index, unpack(places))
+  redis.call('ZREMRANGEBYLEX', index, '-', '(' .. ARGV[3])
+  redis.call('EXPIRE', index, seconds)
 end
-for name, host in pairs(hosts) do
-  local due = prefix .. ':due:' .. name
-  redis.call('ZADD', due, unpack(host.due))
-  order_host(name, due)
+for host, places in pairs(dues) do
+  local due = prefix .. ':due:' .. host
+  redis.call('ZADD', due, unpack(places))
+  order_host(host, due)
 end
 return { tostring(lease), unpack(new) }

@@ -104,8 +104,8 @@ export const leaseMs = 60_000;
 const attemptsKept = 20;
 /** What has arrived is only of interest for a while: it is kept for a day at most, what is dead as long as the settings say. */
 const deliveredSeconds = 86_400;
-/** Redis does nothing else while it writes them down. */
-const finishedAtOnce = 256;
+/** Redis does nothing else while it takes them on or writes down how they ended, for about 15 µs each. */
+const writtenAtOnce = 256;
 const readAtOnce = 200;
 /** A page ends after so many, short or empty, so that a rare filter costs no long request. */
 const readPerPage = 4000;
@@ -127,33 +127,39 @@ export class DeliveryStore {
 
   /** The same, and claims new ones at once, as many for each host as there is room for. */
   async addAndClaim(deliveries: readonly NewDelivery[], roomFor: (host: string) => number): Promise<Added> {
-    const added = { fresh: [] as DeliveryRecord[], claimed: [] as ClaimedDelivery[], dueHosts: new Set<string>() };
-    if (deliveries.length === 0) return added;
     const room = new Map<string, number>();
     const wanted = (host: string): boolean => {
       const left = room.get(host) ?? roomFor(host);
       room.set(host, left - 1);
       return left > 0;
     };
-    const all = deliveries.map((delivery) => {
+    const added = { fresh: [] as DeliveryRecord[], claimed: [] as ClaimedDelivery[], dueHosts: new Set<string>() };
+    for (let at = 0; at < deliveries.length; at += writtenAtOnce) {
+      for (const { record, body, host, claim } of await this.#addSome(deliveries.slice(at, at + writtenAtOnce), wanted)) {
+        added.fresh.push(record);
+        if (claim) added.claimed.push({ record, body, host, ...claim });
+        else if (host !== '') added.dueHosts.add(host);
+      }
+    }
+    return added;
+  }
+
+  async #addSome(deliveries: readonly NewDelivery[], wanted: (host: string) => boolean) {
+    const asked = deliveries.map((delivery) => {
       const record = recordOf(delivery);
-      return { record, body: delivery.body, host: hostOf(record) };
+      return { record, body: delivery.body, host: record.status === 'dead' ? '' : hostOf(record) };
     });
     const leaseEndsAt = performance.now() + leaseMs;
     const [lease = '', ...flat] = await this.#redis.millraceDeliver(
       deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#retentionSeconds, earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds), leaseMs,
-      ...all.flatMap(({ record, body, host }) => [record.id, record.tenant, record.status === 'dead' ? '' : host, JSON.stringify(record), body, wanted(host) ? '1' : '']),
+      ...asked.flatMap(({ record, body, host }) => [record.id, record.tenant, host, JSON.stringify(record), body, host !== '' && wanted(host) ? '1' : '']),
     );
-    const claims = new Map(Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1] === '1']));
-    for (const { record, body, host } of all) {
-      const isClaimed = claims.get(record.id);
-      if (isClaimed === undefined) continue;
-      claims.delete(record.id);
-      added.fresh.push(record);
-      if (isClaimed) added.claimed.push({ record, body, host, lease, leaseEndsAt });
-      else if (record.status === 'pending') added.dueHosts.add(host);
-    }
-    return added;
+    const fresh = new Map(Array.from({ length: flat.length / 2 }, (_, place) => [flat[2 * place] as string, flat[2 * place + 1] === '1']));
+    return asked.flatMap((one) => {
+      const claimed = fresh.get(one.record.id);
+      // The same one may have been asked for twice.
+      return fresh.delete(one.record.id) ? [{ ...one, claim: claimed && { lease, leaseEndsAt } }] : [];
+    });
   }
 
   /** Hosts for which something is due, the longest waiting first, without so many of them. */
@@ -175,7 +181,7 @@ export class DeliveryStore {
 
   /** Writes down how attempts ended. */
   async finish(finished: readonly Finished[]): Promise<void> {
-    for (let at = 0; at < finished.length; at += finishedAtOnce) await this.#finish(finished.slice(at, at + finishedAtOnce));
+    for (let at = 0; at < finished.length; at += writtenAtOnce) await this.#finish(finished.slice(at, at + writtenAtOnce));
   }
 
   async #finish(finished: readonly Finished[]): Promise<void> {
