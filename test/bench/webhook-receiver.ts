@@ -1,6 +1,6 @@
 // A receiver of webhooks in a process of its own: a plain server that answers 204, counts, and notes how late each came. It
 // can also play hosts that are dead. Tasks come by IPC.
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 
 export type ReceiverTask =
@@ -10,40 +10,42 @@ export type ReceiverTask =
   | { readonly kind: 'count' }
   /** Gives the ids among these that have not arrived. */
   | { readonly kind: 'missing'; readonly ids: readonly string[] }
-  /** Gives and forgets how late they came, milliseconds from the event's time, at these addresses. */
+  /** Notes how late they come, from now on. */
+  | { readonly kind: 'note lateness' }
+  /** Ends that, and gives how late they came at these addresses: milliseconds from the event's time. */
   | { readonly kind: 'lateness'; readonly addresses: readonly string[] };
 
 export interface Count {
   readonly arrived: number;
   /** Of these, those whose id had arrived before. */
   readonly repeated: number;
-  /** The last one's. */
+  /** One of theirs. */
   readonly body: string;
 }
 
 const dripMs = 250;
 
 const ids = new Set<string>();
-const latenessMs = new Map<string, number[]>();
 let arrived = 0;
 let body = '';
+/** By address, while somebody asks for it. */
+let latenessMs: Map<string, number[]> | undefined;
 
 const take: RequestListener = (request, response) => {
   request.once('data', (chunk: Buffer) => {
-    body = chunk.toString();
-    note(request);
+    arrived++;
+    ids.add(String(request.headers['webhook-id']));
+    if (arrived === 1 || latenessMs) body = chunk.toString();
+    if (latenessMs) note(latenessMs, String(request.socket.localAddress));
   });
   request.once('end', () => { response.writeHead(204).end(); });
 };
 
-function note({ headers, socket }: IncomingMessage): void {
-  arrived++;
-  ids.add(String(headers['webhook-id']));
-  const sentAt = Date.parse(/"timestamp":"([^"]+)"/.exec(body)?.[1] ?? '');
-  const at = String(socket.localAddress);
-  const its = latenessMs.get(at);
-  if (its) its.push(Date.now() - sentAt);
-  else latenessMs.set(at, [Date.now() - sentAt]);
+function note(lateness: Map<string, number[]>, address: string): void {
+  const lateMs = Date.now() - Date.parse(/"timestamp":"([^"]+)"/.exec(body)?.[1] ?? '');
+  const its = lateness.get(address);
+  if (its) its.push(lateMs);
+  else lateness.set(address, [lateMs]);
 }
 
 /** Answers so slowly that the answer never comes. */
@@ -66,10 +68,10 @@ async function open({ healthy, hanging, dripping }: ReceiverTask & { kind: 'open
   return port;
 }
 
-function latenessAt(addresses: readonly string[]): number[] {
-  const all = addresses.flatMap((address) => latenessMs.get(address) ?? []);
-  latenessMs.clear();
-  return all;
+function endNoting(addresses: readonly string[]): number[] {
+  const lateness = latenessMs;
+  latenessMs = undefined;
+  return addresses.flatMap((address) => lateness?.get(address) ?? []);
 }
 
 async function perform(task: ReceiverTask): Promise<unknown> {
@@ -77,11 +79,12 @@ async function perform(task: ReceiverTask): Promise<unknown> {
     case 'open': return open(task);
     case 'count': return { arrived, repeated: arrived - ids.size, body } satisfies Count;
     case 'missing': return task.ids.filter((id) => !ids.has(id));
-    case 'lateness': return latenessAt(task.addresses);
+    case 'note lateness': return void (latenessMs = new Map());
+    case 'lateness': return endNoting(task.addresses);
     default: return task satisfies never;
   }
 }
 
-process.on('message', (task: ReceiverTask) => { void perform(task).then((result) => process.send?.(result as object)); });
+process.on('message', (task: ReceiverTask) => { void perform(task).then((result) => process.send?.(result ?? null)); });
 process.send?.('ready');
 process.on('disconnect', () => process.exit());
