@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { Bare } from './event-client.ts';
 import { type RedisCluster, startCluster } from './redis-cluster.ts';
 import { Receiver } from './receiver.ts';
 import { bundledModels, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
@@ -88,6 +89,19 @@ test('webhooks, registered endpoints and reply queues of every pool', async () =
     }, 'all three deliveries');
     expect(body.deliveries.map(({ reply_queue: queue }: { reply_queue: string | null }) => queue)).toContain('scores');
   }
+});
+
+test('event streams tell of the pools of all nodes', async () => {
+  await startFarWorker();
+  const tail = await Bare.open(`${system.url}/api/v1/events`);
+  const [far] = await enqueue('far-digits-deep', 1) as [string];
+  const one = await Bare.open(`${system.url}/api/v1/predictions/${far}/events`);
+  const ids = [far, ...await enqueue('digits-deep', 1)];
+  await until(() => tail.seen.length === ids.length, 'both ends');
+  expect(new Set(tail.seen.map(({ data }) => data.data.id))).toEqual(new Set(ids));
+  expect(tail.lastEventId).toMatch(/^(?:default|far):[\d-]+,(?:default|far):[\d-]+$/);
+  await one.text();
+  expect(one.seen.at(-1)).toMatchObject({ type: 'completed', data: { id: far } });
 });
 
 test('a node that is killed takes its pool with it until it is back; what was accepted is done', async () => {

@@ -3,7 +3,7 @@ import { newSecret } from '@millrace/delivery';
 import { connect, DeliveryStore, type Endpoint, EndpointStore, type Redis } from '@millrace/queue';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Receiver, verify } from './receiver.ts';
-import { predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freePort, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
 let system: TestSystem;
@@ -13,7 +13,7 @@ let endpoints: EndpointStore;
 let deliveries: DeliveryStore;
 
 beforeAll(async () => {
-  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5' } });
+  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '30' } });
   redis = connect({ redisUrl: system.redisUrl }, 'worker', () => {});
   endpoints = new EndpointStore(redis);
   deliveries = new DeliveryStore(redis, 3600);
@@ -208,4 +208,36 @@ test('what may not be called is refused with its place, and a redirect is not fo
   const record = await until(async () => { const known = await deliveryOf(id); return known.status === 'dead' && known; }, 'its end');
   expect(record.attempts.map(({ status: of }) => of)).toEqual([302, 302, 302, 302]);
   expect(at('/elsewhere')).toEqual([]);
+});
+
+test('what waits for an endpoint goes to its new URL, whatever the old host is like', async () => {
+  const nobody = `http://127.0.0.1:${await freePort()}/`;
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: nobody });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
+  const { body: { id } } = await predict(system, 'iris', iris);
+  await until(async () => (await deliveryOf(id)).attempts.length > 0, 'a failed attempt');
+  expect((await send(system, 'PATCH', `/api/v1/webhook-endpoints/${endpoint.id}`, { url: `${receiver.url}/new` })).status).toBe(200);
+  await until(() => receiver.of(id).length === 1, 'the webhook at the new URL');
+  const record = await until(async () => { const known = await deliveryOf(id); return known.status === 'delivered' && known; }, 'the record');
+  expect(record.target).toMatchObject({ url: `${receiver.url}/new` });
+});
+
+test('deliveries that lead nowhere cost others at their host nothing', async () => {
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/fails` });
+  receiver.answer = ({ path }) => (path === '/fails' ? 500 : 204);
+  const sent = await Promise.all(Array.from({ length: 12 }, () => predict(system, 'iris', iris)));
+  await until(() => at('/fails').length >= 10, 'failures');
+  await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`);
+  const { body: { id } } = await predict(system, 'iris', iris, { webhook: { url: `${receiver.url}/other` } });
+  // The host is left alone for 30 s; then one probe, whoever has it, opens the way.
+  await until(() => receiver.of(id).length === 1, 'the other webhook', 60);
+  expect(sent).toHaveLength(12);
+});
+
+test('who listens is told to the pools again, should that have been lost', async () => {
+  await endpointAt('/told-again');
+  await redis.hdel('millrace:{default}:listeners', 'default');
+  await endpoints.retell();
+  const { body: { id } } = await predict(system, 'iris', iris);
+  expect((await until(() => receiver.of(id)[0], 'the webhook')).path).toBe('/told-again');
 });
