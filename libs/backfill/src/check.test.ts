@@ -66,7 +66,7 @@ test('refuses an output that is there, unless it may be replaced', async () => {
   expect(await failure({ input: { uri: input } })).toMatchObject({ code: 'invalid-backfill', pointers: ['#/output/uri'] });
   await trial.run({ input: { uri: input }, output: { uri: trial.path('out.csv'), overwrite: true } });
   expect(await trial.read('out.csv')).toBe('row,sum,same_0,same_1\n1,3.0,1.0,2.0\n');
-  expect(await failure({ input: { uri: input }, output: { uri: trial.path('out') } })).toMatchObject({ pointers: ['#/output/format'] });
+  expect(await failure({ input: { uri: input }, output: { uri: trial.path('new') } })).toMatchObject({ pointers: ['#/output/format'] });
   expect(await failure({ input: { uri: input }, output: { uri: trial.path('new.csv') }, carry: ['a', 'b'] }, { signature: { ...two, inputs: [{ name: 'x', dtype: 'float32', shape: [-1, 2] }], outputs: [{ name: 'A', dtype: 'float32', shape: [-1] }] } })).toMatchObject({ code: 'invalid-backfill' });
 });
 
