@@ -13,7 +13,7 @@ let objects: ObjectStore;
 let trial: Trial;
 
 beforeAll(async () => {
-  server = await startS3Server();
+  server = await startS3Server(process.env);
   objects = new ObjectStore(server.options);
 }, buildTimeoutMs);
 afterAll(() => server.close());

@@ -80,6 +80,11 @@ export async function readPart(work: WorkPlace, chunk: number): Promise<Part | u
   return text === undefined ? undefined : JSON.parse(text) as Part;
 }
 
+/** Forgets a part, so that its chunk can run again: for rows that failed and may not fail twice. */
+export async function forgetPart(work: WorkPlace, { chunk, data, errors }: Part): Promise<void> {
+  await work.remove([partRecordName(chunk), data.name, ...(errors ? [errors.name] : [])]);
+}
+
 /** The record is what counts; whoever comes second takes the files of the first for its own. */
 async function commit(work: WorkPlace, part: Part): Promise<Part> {
   const name = partRecordName(part.chunk);

@@ -8,7 +8,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type ObjectStoreOptions } from './object-store.ts';
+import type { ObjectStoreOptions } from './object-store.ts';
 
 const version = 'v1.8.0';
 /** Building takes a minute or two, once. */
@@ -24,8 +24,9 @@ export interface S3Server {
   close(): Promise<void>;
 }
 
-export async function startS3Server(): Promise<S3Server> {
-  const program = findProgram();
+/** `env` is this process's: where programs are, and what Go needs. */
+export async function startS3Server(env: NodeJS.ProcessEnv): Promise<S3Server> {
+  const program = findProgram(env);
   const folder = await mkdtemp(join(tmpdir(), 'millrace-s3-'));
   const port = await freePort();
   const bucket = 'rows';
@@ -59,13 +60,13 @@ export async function startS3Server(): Promise<S3Server> {
   };
 }
 
-function findProgram(): string {
+function findProgram(env: NodeJS.ProcessEnv): string {
   const cache = join(import.meta.dirname, '../../../node_modules/.cache/millrace');
-  const folders = [...(process.env.PATH ?? '').split(delimiter), cache];
+  const folders = [...(env.PATH ?? '').split(delimiter), cache];
   const found = folders.map((folder) => join(folder, 'versitygw')).find((path) => existsSync(path));
   if (found !== undefined) return found;
   try {
-    execFileSync('go', ['install', `github.com/versity/versitygw/cmd/versitygw@${version}`], { env: { ...process.env, GOBIN: cache, CGO_ENABLED: '0' }, stdio: ['ignore', 'ignore', 'pipe'], timeout: buildTimeoutMs });
+    execFileSync('go', ['install', `github.com/versity/versitygw/cmd/versitygw@${version}`], { env: { ...env, GOBIN: cache, CGO_ENABLED: '0' }, stdio: ['ignore', 'ignore', 'pipe'], timeout: buildTimeoutMs });
   } catch (cause) {
     throw new Error(`the tests of object stores need versitygw ${version} on PATH, or Go to build it`, { cause });
   }
