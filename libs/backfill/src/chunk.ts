@@ -10,7 +10,7 @@ import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import type { LocalInputs } from './local-inputs.ts';
 import { type Chunk, type Plan, usedColumns } from './plan.ts';
-import { readPlainNumbers } from './plain-numbers.ts';
+import { mayBePlain, readPlainNumbers } from './plain-numbers.ts';
 import { keptSql, parquetSql, selectInputs, sourceSql, type Mode } from './read-sql.ts';
 import { refusalOf } from './refusal.ts';
 import { takeApart } from './take-apart.ts';
@@ -98,7 +98,7 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
 
 /** Undefined where the block holds more than plain numbers. */
 async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<readonly InputValues[] | undefined> {
-  const plain = 'block' in chunk.data ? await readPlainNumbers(plan, await readFile(path), chunk.rows, signal) : undefined;
+  const plain = 'block' in chunk.data && mayBePlain(plan) ? await readPlainNumbers(plan, await readFile(path), chunk.rows, signal) : undefined;
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
   return plain?.inputs;
 }

@@ -3,7 +3,7 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { arrayTypes, type Dtype, type NumericArray } from '@millrace/protocol';
 import { dialectOf } from './blocks.ts';
-import { newline } from './csv-records.ts';
+import { carriageReturn, newline } from './csv-records.ts';
 import type { Plan } from './plan.ts';
 import { selectInputs } from './read-sql.ts';
 import type { InputValues } from './vectors.ts';
@@ -30,6 +30,11 @@ interface Run {
 /** The event loop has its turn after so long. */
 const sliceMs = 2;
 const rowsBetweenLooks = 128;
+
+/** Whether it is worth a try: all inputs are made of columns that may hold plain numbers. */
+export function mayBePlain(plan: Plan): boolean {
+  return runsOf(plan) !== undefined;
+}
 
 /** Undefined where anything is not plain: quotes, another type, a value that is none, a row too long or too short. */
 export async function readPlainNumbers(plan: Plan, bytes: Uint8Array, rows: number, signal?: AbortSignal): Promise<PlainRows | undefined> {
@@ -107,7 +112,6 @@ const minus = 0x2d;
 const point = 0x2e;
 const zero = 0x30;
 const nine = 0x39;
-const carriageReturn = 0x0d;
 
 /** A double holds every power of ten up to here, and every whole number of so many digits. */
 const powers = Float64Array.from({ length: 23 }, (_, exponent) => Number(`1e${exponent}`));
