@@ -35,16 +35,15 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   const { signature, places, target, engine, inputs, objects, limits = defaultLimits } = options;
   places.input(data.input.uri);
   await places.output(data.output.uri);
-  const faults = new FaultList();
-  const format = formatOf(data.input, '#/input/format', faults);
-  const outputFormat = formatOf(data.output, '#/output/format', faults);
-  if (/\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
-  refuse(faults);
-  const names = namesBeside(data.output.uri);
-  const taken = data.output.overwrite ? [] : await target.taken(names);
-  for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
-
   const files = await findSource(data.input.uri, { places, objects });
+  const faults = new FaultList();
+  const format = formatOf(data.input, files.map(({ uri }) => uri), '#/input', faults);
+  const outputFormat = formatOf(data.output, [data.output.uri], '#/output', faults);
+  if (/\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
+  const taken = data.output.overwrite ? [] : await target.taken(namesBeside(data.output.uri));
+  for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
+  if (!format || !outputFormat) throw invalid(faults);
+
   const source = { format, encoding: data.input.encoding ?? 'utf-8' as const, files, ...(format === 'csv' && { csv: dialectFor(data) }) };
   const schema = format === 'parquet' ? await readParquetSchema(files, engine, inputs) : await readTextSchema(source, limits.rowBytes, objects);
   const { inputs: inputPlans, id, carry } = mapColumns({ data, format, signature, schema }, faults);
@@ -56,25 +55,27 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
     limits: { ...limits, rows: rowLimit(inputPlans, limits) },
   };
   checkNames(outputColumns(plan), faults);
-  refuse(faults);
+  if (faults.faults.length > 0) throw invalid(faults);
   checkHasRows(schema, data.input.uri);
   await checkFirstRows(plan, options);
   return plan;
 }
 
-function formatOf({ uri, format }: { readonly uri: string; readonly format?: Format }, pointer: string, faults: FaultList): Format {
-  const known = format ?? formatOfName(uri);
-  if (!known) faults.add(pointer, `${uri} does not tell its format: say csv, ndjson or parquet`);
-  return known ?? 'csv';
+/** What the job says, or what all the names tell. */
+function formatOf({ uri, format }: { readonly uri: string; readonly format?: Format }, names: readonly string[], pointer: string, faults: FaultList): Format | undefined {
+  const [told, ...others] = new Set(names.map(formatOfName));
+  const known = format ?? (others.length === 0 ? told : undefined);
+  if (!known) faults.add(`${pointer}/format`, `${uri} does not tell its format: say csv, ndjson or parquet`);
+  return known;
 }
 
 function dialectFor({ input: { uri, delimiter, quote = '"', escape, header = true } }: BackfillData): NonNullable<Plan['source']['csv']> {
   return { delimiter: delimiter ?? (/\.tsv(\.gz)?$/i.test(uri) ? '\t' : ','), quote, escape: escape ?? quote, header };
 }
 
-function refuse({ faults }: FaultList): void {
+function invalid({ faults }: FaultList): MillraceError {
   const [first] = faults;
-  if (first) throw new MillraceError('invalid-backfill', faults.length === 1 ? first.detail : `${faults.length} things do not fit: ${first.detail}`, { faults });
+  return new MillraceError('invalid-backfill', faults.length === 1 ? first?.detail ?? '' : `${faults.length} things do not fit: ${first?.detail}`, { faults });
 }
 
 /** As many as fit into the bytes of a chunk: an image may have a megabyte. */

@@ -63,7 +63,7 @@ export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, {
   const failed = [...open.refused.map(({ position, reason }): RowFailed => ({ position, code: 'invalid-row', reason })), ...outcome.failed].sort((a, b) => a.position - b.position);
   checkComplete(chunk.rows, [...outcome.done.flatMap(({ positions }) => positions), ...failed.map(({ position }) => position)]);
   await keepParquetRows(plan, open);
-  const data = await putFile(work, `${chunkName(chunk.index)}`, plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
+  const data = await putFile(work, chunkName(chunk.index), plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
   const errors = failed.length > 0
     ? await putFile(work, `${chunkName(chunk.index)}-errors`, 'ndjson', async (path) => writeAtomically(path, await errorLines(plan, open, failed)))
     : undefined;
@@ -80,9 +80,9 @@ export async function readPart(work: WorkPlace, chunk: number): Promise<Part | u
   return text === undefined ? undefined : JSON.parse(text) as Part;
 }
 
-/** Its chunk is to be run again: the next part is another. */
-export async function removePart(work: WorkPlace, chunk: number): Promise<void> {
-  await work.remove([partRecordName(chunk)]);
+/** Forgets a part, so that its chunk can run again: for rows that failed and may not fail twice. */
+export async function forgetPart(work: WorkPlace, { chunk, data, errors }: Part): Promise<void> {
+  await work.remove([partRecordName(chunk), data.name, ...(errors ? [errors.name] : [])]);
 }
 
 /** The record is what counts; whoever comes second takes the files of the first for its own. */

@@ -3,7 +3,7 @@
 // `strict` reads typed columns, as fast as DuckDB parses them, and throws at the first value that does not fit; `tolerant`
 // reads text, taken apart row by row before, and gives NULL for such a value. Both parse by the same rules of DuckDB.
 import type { Dtype } from '@millrace/protocol';
-import { type ColumnRef, type InputPlan, type Plan, widthOf } from './plan.ts';
+import { type ColumnRef, type InputPlan, type Plan, type TextBlock, widthOf } from './plan.ts';
 import { identifier, literal } from './sql.ts';
 
 export type Mode = 'strict' | 'tolerant';
@@ -117,8 +117,10 @@ export function keptSql(plan: Plan, mode: Mode): readonly string[] {
   });
 }
 
+type BlockSize = Pick<TextBlock, 'sizeBytes' | 'longestRowBytes'>;
+
 /** A FROM that reads a whole block, or the rows of a Parquet file, typed as the inputs want it. */
-export function sourceSql(plan: Plan, path: string, block: { readonly sizeBytes: number; readonly longestRowBytes: number }): string {
+export function sourceSql(plan: Plan, path: string, block: BlockSize): string {
   return plan.source.format === 'csv' ? csvSql(plan, path, block) : ndjsonSql(plan, path, block);
 }
 
@@ -126,17 +128,21 @@ export function parquetSql(path: string, offset: number, rows: number): string {
   return `(FROM read_parquet(${literal(path)}, file_row_number = true) WHERE file_row_number >= ${offset} AND file_row_number < ${offset + rows})`;
 }
 
-function csvSql(plan: Plan, path: string, { sizeBytes, longestRowBytes }: { readonly sizeBytes: number; readonly longestRowBytes: number }): string {
+function csvSql(plan: Plan, path: string, block: BlockSize): string {
   const { csv, columns } = plan.source;
   const types = csvTypes(plan);
   const spec = columns.map((_name, index) => `c${index}: ${literal(types.get(index) ?? 'VARCHAR')}`);
   const options = [
     'auto_detect = false', 'header = false', `delim = ${literal(csv?.delimiter ?? ',')}`, `quote = ${literal(csv?.quote ?? '"')}`, `escape = ${literal(csv?.escape ?? '"')}`,
-    // One buffer holds the block: the default of 32 MB would be made and cleared for each.
-    `buffer_size = ${sizeBytes + longestRowBytes + 16}`, `max_line_size = ${longestRowBytes + 16}`, 'parallel = false',
+    bufferSql(block),
     `columns = {${spec.join(', ')}}`,
   ];
   return `read_csv(${literal(path)}, ${options.join(', ')})`;
+}
+
+/** One buffer holds the block: the default of 32 MB would be made and cleared for each. */
+function bufferSql({ sizeBytes, longestRowBytes }: BlockSize): string {
+  return `parallel = false, buffer_size = ${sizeBytes + longestRowBytes + 16}, max_line_size = ${longestRowBytes + 16}`;
 }
 
 /** A column that is asked for as two types is read as text. */
@@ -156,7 +162,7 @@ interface Members {
   readonly [name: string]: string | Members;
 }
 
-function ndjsonSql(plan: Plan, path: string, { longestRowBytes }: { readonly longestRowBytes: number }): string {
+function ndjsonSql(plan: Plan, path: string, block: BlockSize): string {
   const members: Record<string, unknown> = {};
   for (const { dtype, from, depth, columns } of plan.inputs) {
     const text = dtype === 'bool' || dtype === 'string';
@@ -164,8 +170,9 @@ function ndjsonSql(plan: Plan, path: string, { longestRowBytes }: { readonly lon
     for (const column of columns) place(members, column.path, type);
   }
   for (const column of [...(plan.id ? [plan.id] : []), ...plan.carry]) place(members, column.path, 'JSON');
-  const spec = Object.entries(members as Members).map(([name, member]) => `${literal(name)}: ${literal(typeOf(member))}`);
-  return `read_ndjson(${literal(path)}, maximum_object_size = ${longestRowBytes + 16}, columns = {${spec.join(', ')}})`;
+  // Lines as the one column of a CSV file, then parsed: takes 40 % of the time of `read_ndjson`. No JSON has the delimiter in it.
+  const lines = `read_csv(${literal(path)}, auto_detect = false, header = false, delim = '\u0001', quote = '', escape = '', ${bufferSql(block)}, columns = {j: 'VARCHAR'})`;
+  return `(SELECT unnest(from_json(j, ${literal(JSON.stringify(structureOf(members as Members)))})) FROM ${lines} WHERE j IS NOT NULL)`;
 }
 
 /** A member that is asked for as two types cannot be read typed: the rows are then read one by one. */
@@ -174,7 +181,8 @@ function place(members: Record<string, unknown>, [step = '', ...rest]: readonly 
   else members[step] = members[step] === undefined || members[step] === type ? type : 'JSON';
 }
 
-function typeOf(member: string | Members): string {
-  if (typeof member === 'string') return member;
-  return `STRUCT(${Object.entries(member).map(([name, inner]) => `${identifier(name)} ${typeOf(inner)}`).join(', ')})`;
+/** As `from_json` takes it: lists are types in brackets. */
+function structureOf(member: string | Members): unknown {
+  if (typeof member === 'string') return member.endsWith('[]') ? [structureOf(member.slice(0, -2))] : member;
+  return Object.fromEntries(Object.entries(member).map(([name, inner]) => [name, structureOf(inner)]));
 }

@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { glob, stat } from 'node:fs/promises';
 import { matchesGlob } from 'node:path';
-import { Readable } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { MillraceError } from '@millrace/protocol';
 import { codeOf, storageFailure } from './disk.ts';
@@ -103,7 +103,7 @@ export async function* openSource(file: SourceFile, { objects, encoding = 'utf-8
   const zipped = file.uri.endsWith('.gz');
   const plain = !zipped && encoding === 'utf-8';
   const raw = counted(rawBytes(file, plain ? offset : 0, objects, signal), onRead);
-  const unzipped = zipped ? Readable.from(raw, { objectMode: false }).compose(createGunzip({ chunkSize: pieceBytes })) : raw;
+  const unzipped = zipped ? decompressed(raw) : raw;
   const bytes = encoding === 'utf-8' ? unzipped : transcoded(unzipped, encoding);
   yield* namingFile(skipped(bytes, plain ? 0 : offset), file);
 }
@@ -122,6 +122,13 @@ async function* counted(bytes: AsyncIterable<Uint8Array>, onRead: OpenOptions['o
     onRead?.(piece.length);
     yield piece;
   }
+}
+
+/** What goes wrong in it is told to whoever reads it. */
+function decompressed(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const gunzip = createGunzip({ chunkSize: pieceBytes });
+  pipeline(Readable.from(bytes, { objectMode: false }), gunzip, () => undefined);
+  return gunzip;
 }
 
 async function* transcoded(bytes: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncGenerator<Uint8Array> {

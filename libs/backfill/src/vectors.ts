@@ -80,7 +80,7 @@ export class InputBuffer {
       const length = missing ? 0 : Number(entries[2 * row + 1]);
       const start = this.#starts[position] as number;
       this.#starts.push(start + length);
-      for (let index = 0; index < length && valid; index++) if (!isValid(valid, offset + index)) this.#note(position, index);
+      if (valid) for (let index = 0; index < length; index++) if (!isValid(valid, offset + index)) this.#note(position, index);
       this.#take(leaf, offset, length, start, (index) => this.#note(position, index));
     }
   }
@@ -132,7 +132,10 @@ function elements(leaf: Vector, dtype: NumericDtype, from: number, count: number
 
 /** One bit an item; undefined where all are valid. */
 function validityOf(vector: Vector, count: number): Uint8Array | undefined {
-  return count === 0 ? undefined : (duckdb.vector_get_validity(vector, Math.ceil(count / 64) * 8) as Uint8Array | null) ?? undefined;
+  if (count === 0) return undefined;
+  // Its declared type leaves out that there may be no mask.
+  const mask: Uint8Array | null = duckdb.vector_get_validity(vector, Math.ceil(count / 64) * 8);
+  return mask ?? undefined;
 }
 
 function isValid(validity: Uint8Array, index: number): boolean {
