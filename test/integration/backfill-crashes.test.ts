@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ChaosRedis } from '../chaos/redis.ts';
 import { backfill, type BackfillRig, bulkRows, ends, find, read, startBackfills, write } from './backfill-rig.ts';
 import { redisServer } from './redis-rig.ts';
-import { startWorker, until, within } from './rig.ts';
+import { startApp, startWorker, until, within } from './rig.ts';
 
 let rig: BackfillRig;
 let redis: ChaosRedis;
@@ -85,3 +85,19 @@ test('a worker that is told to stop hands its chunks back at once', async () => 
   expect(worker.logs.filter(({ level }) => level !== 'info')).toEqual([]);
   expect((await ends(rig, id, 120)).progress).toMatchObject({ state: 'completed', rows: { total: count, done: count } });
 }, 180_000);
+
+test('a coordinator that hangs is replaced, and does no harm when it goes on', async () => {
+  const count = 6000;
+  await write(rig, 'hung.csv', imagesCsv(count));
+  const id = await backfill(rig, 'digits-deep', { input: 'hung.csv', output: 'hung-out.csv' }, { chunkRows: 100 });
+  await until(async () => (await find(rig, id)).progress.rows.done > 0, 'some rows');
+  const { logs } = startApp('dispatcher', { REDIS_URL: redis.url, MILLRACE_METRICS_PORT: '0', ...rig.env });
+  process.kill(rig.system.dispatcher?.pid as number, 'SIGSTOP');
+  expect((await ends(rig, id, 120)).progress).toMatchObject({ state: 'completed', rows: { total: count, done: count, failed: 0 } });
+  expect(logs.map(({ msg }) => msg)).toContain('backfill completed');
+  process.kill(rig.system.dispatcher?.pid as number, 'SIGCONT');
+  await until(() => rig.system.logs.find(({ msg }) => msg === 'lease lost, another coordinator has the backfill'), 'the first coordinator to notice');
+  expect((await find(rig, id)).progress.state).toBe('completed');
+  const [found] = await query(`SELECT count(*) AS rows, count(DISTINCT row) AS different FROM read_csv('${path.join(rig.folder, 'hung-out.csv')}')`);
+  expect(found).toEqual({ rows: String(count), different: String(count) });
+}, 240_000);

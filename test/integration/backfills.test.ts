@@ -1,5 +1,5 @@
 // Backfills end to end: a file in, a file out, by the processes that run in production.
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -132,6 +132,21 @@ test('what cannot be run fails at once, and says why', async () => {
   expect(await failure('no-batch', { input: 'few.csv', output: 'x.csv', mapping: { x: ['a'], y: ['b'] } })).toEqual(['failed', '/problems/invalid-backfill', expect.stringContaining('row by row')]);
   expect(await failure('iris', { input: '../../../etc/passwd', output: 'x.csv' })).toEqual(['failed', '/problems/place-not-allowed', expect.anything()]);
   expect(await failure('iris', { input: 'few.csv', output: '../x.csv' })).toEqual(['failed', '/problems/place-not-allowed', expect.anything()]);
+});
+
+test('a failed backfill goes on from where it was, once the cause is gone', async () => {
+  const folder = path.join(rig.folder, 'later');
+  await mkdir(folder);
+  await write(rig, 'early.csv', csv(columns, images(3000)));
+  const id = await backfill(rig, 'digits-deep', { input: 'early.csv', output: 'later/out.csv' }, { chunkRows: 300 });
+  await until(async () => (await find(rig, id)).progress.rows.done > 0, 'some rows');
+  await rm(folder, { recursive: true });
+  const { progress: failed } = await ends(rig, id);
+  expect(failed).toMatchObject({ state: 'failed', phase: 'finalizing', rows: { total: 3000, done: 3000 }, error: { type: '/problems/storage-unavailable', detail: expect.stringContaining('later') } });
+  await mkdir(folder);
+  await rig.store.wish(id, 'default', 'resume');
+  await comesTo(rig, id, ['completed']);
+  expect((await query(`SELECT count(*) AS rows FROM read_csv('${path.join(folder, 'out.csv')}')`))[0]).toEqual({ rows: '3000' });
 });
 
 test('a paused backfill queues nothing, and goes on where it was', async () => {

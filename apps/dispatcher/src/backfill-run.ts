@@ -1,7 +1,7 @@
 // One backfill in the hands of its coordinator: checked, staged, fed to the workers, assembled. What is done stands in the work
 // place, so whoever holds it next goes on from there.
 import {
-  addPart, assemble, checkBackfill, defaultLimits, discardBlock, hasTooManyErrors, namesBeside, nothingDone, type Part, type Places, type Plan, readParts, readPlan, readTotals, removePart, stage,
+  addPart, assemble, checkBackfill, defaultLimits, discardBlock, forgetPart, hasTooManyErrors, namesBeside, nothingDone, type Part, type Places, type Plan, readParts, readPlan, readTotals, stage,
   type Storage, type Tally, Target, type WorkPlace, writePlan,
 } from '@millrace/backfill';
 import type { Logger } from '@millrace/process';
@@ -183,7 +183,7 @@ export class BackfillRun {
 
   /** Chunks with rows that failed lose their parts, and so are run again. */
   async #retry(wish: BackfillWish): Promise<void> {
-    for (const { chunk, errors } of (await readParts(this.#work)).values()) if (errors) await removePart(this.#work, chunk);
+    for (const part of (await readParts(this.#work)).values()) if (part.errors) await forgetPart(this.#work, part);
     const { completedAt: _completedAt, ...progress } = this.#progress;
     await this.#write(moved(progress, 'running', { round: progress.round + 1, rows: await this.#recounted() }), wish);
   }

@@ -2,7 +2,7 @@
 import { openStorage, type Storage } from '@millrace/backfill';
 import { placesOf } from '@millrace/backfill/settings';
 import type { Logger } from '@millrace/process';
-import type { BackfillState } from '@millrace/protocol';
+import { type BackfillState, earliestBackfillId, isBackfillId } from '@millrace/protocol';
 import { backfillLeaseMs, BackfillStore, Chunks, type HeldBackfill, LeaseLost, type Redis } from '@millrace/queue';
 import { BackfillRun } from './backfill-run.ts';
 import type { DispatcherConfig } from './config.ts';
@@ -27,6 +27,7 @@ interface Holding {
 }
 
 const pollMs = 500;
+const sweepMs = 3_600_000;
 const extendMs = backfillLeaseMs / 3;
 /** Others wait until one of them has ended: their chunks would only wait behind each other. */
 const mostHeld = 16;
@@ -65,6 +66,7 @@ export class Backfills {
     this.#timers.push(
       setInterval(() => { this.#store.announce().catch((error: unknown) => this.#options.log.warn({ err: error }, 'backfills cannot be announced')); }, extendMs),
       setInterval(() => { this.#polling ??= this.#poll().finally(() => { this.#polling = undefined; }); }, pollMs),
+      setInterval(() => { void this.#sweep(); }, sweepMs),
       setInterval(() => { for (const holding of this.#holdings.values()) this.#extend(holding); }, extendMs),
     );
   }
@@ -125,6 +127,17 @@ export class Backfills {
     const now = performance.now();
     if (now > holding.leaseEndsAt - 1.5 * extendMs) abort.abort(new LeaseLost());
     held.extend().then(() => { holding.leaseEndsAt = now + backfillLeaseMs; }, (error: unknown) => abort.abort(error));
+  }
+
+  /** Removes what backfills have left whose records are forgotten. */
+  async #sweep(): Promise<void> {
+    const { log, config: { backfillRetentionSeconds } } = this.#options;
+    try {
+      const left = (await this.#storage.backfills()).filter((id) => isBackfillId(id) && id < earliestBackfillId(Date.now() - 1000 * backfillRetentionSeconds));
+      for (const id of left) if (!await this.#store.find(id)) await this.#storage.workOf(id).clear();
+    } catch (error) {
+      log.warn({ err: error }, 'work folder cannot be swept');
+    }
   }
 
   #chunksOf(pool: string): Chunks {

@@ -24,7 +24,8 @@ interface Flight {
   queuedAt: number | undefined;
 }
 
-const pollMs = 50;
+/** Results are looked for the less often, the longer none comes: chunks take from some milliseconds to minutes. */
+const pollMs = { first: 20, longest: 250 } as const;
 /** At least so many are queued: two workers that begin have something to run, to read and to write. */
 const leastWindow = 8;
 const mostWindow = 1024;
@@ -57,14 +58,16 @@ export class ChunkFeed {
 
   /** Resolves when all chunks have their parts. Rejects with the failure of one that does not pass, or the signal's reason. */
   async run(signal: AbortSignal): Promise<void> {
+    let waitMs: number = pollMs.first;
     while (!this.#complete || this.#flights.size > 0 || this.#taken < this.#ready.length) {
-      await this.#takeResults();
-      await this.#fill();
-      await delay(pollMs, undefined, { signal });
+      const moved = await this.#takeResults() + await this.#fill();
+      waitMs = moved > 0 ? pollMs.first : Math.min(pollMs.longest, 2 * waitMs);
+      await delay(waitMs, undefined, { signal });
     }
   }
 
-  async #takeResults(): Promise<void> {
+  /** How many were there. */
+  async #takeResults(): Promise<number> {
     const { chunks, backfillId, onDone } = this.#options;
     const queued = [...this.#flights.values()].filter(({ queuedAt }) => queuedAt !== undefined);
     const found = await chunks.read(backfillId, queued.map(({ ref }) => ref));
@@ -79,6 +82,7 @@ export class ChunkFeed {
       else this.#again(ref, result);
     }
     await chunks.forget(backfillId, taken);
+    return taken.length;
   }
 
   /** Queues a chunk again that failed for a reason that may pass; without a failure, Redis has lost it. Throws any other failure. */
@@ -93,7 +97,8 @@ export class ChunkFeed {
     this.#flights.set(chunk.index, { ref: { ...ref, attempt: failure ? attempt + 1 : attempt }, notBefore: performance.now() + delayMs, queuedAt: undefined });
   }
 
-  async #fill(): Promise<void> {
+  /** How many were queued. */
+  async #fill(): Promise<number> {
     const { chunks, backfillId, round, attempts } = this.#options;
     const window = Math.min(mostWindow, Math.max(leastWindow, 2 * await chunks.claimed() + leastWindow));
     while (this.#flights.size < window && this.#taken < this.#ready.length) {
@@ -108,6 +113,7 @@ export class ChunkFeed {
       this.#ready = this.#ready.slice(this.#taken);
       this.#taken = 0;
     }
+    return due.length;
   }
 
   async #queue(flight: Flight, now: number): Promise<void> {

@@ -53,7 +53,7 @@ export class HeldChunk {
       return { ...group, first };
     });
     const spans = this.#groups.flatMap((group) => this.#cut(group));
-    this.#waiting = (suspicion ? withoutCulprits(spans, suspicion) : spans).reverse();
+    this.#waiting = (suspicion ? withoutCulprits(spans, suspicion) : spans).toReversed();
     // It may be given up before anybody waits for its end.
     this.#ended.promise.catch(() => {});
   }

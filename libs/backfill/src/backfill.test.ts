@@ -22,7 +22,7 @@ test('CSV in, CSV out: the id, the outputs as columns, in order over many chunks
 });
 
 test('many files, compressed or not, are read in the order of their names', async () => {
-  await trial.put('in-2.csv', `a,b\n${'2,2\n'.repeat(3)}`);
+  await trial.put('in-2.csv', `\n\r\na,b\n${'2,2\n'.repeat(3)}`);
   await trial.put('in-1.csv.gz', gzipSync(`a,b\n${'1,1\n'.repeat(3)}`));
   await trial.put('in-3.csv', `a,b\n${'3,3\n'.repeat(3)}`);
   await trial.run({ input: { uri: trial.path('in-*.csv*'), format: 'csv' }, output: { uri: trial.path('out.ndjson') } }, { limits: { rows: 2 } });

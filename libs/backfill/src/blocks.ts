@@ -1,6 +1,6 @@
 // Cuts text files into blocks of whole records, without reading what is in them: 0.7 s of CPU for a gigabyte.
 import { MillraceError } from '@millrace/protocol';
-import { type Dialect, fieldsOf, newline, RecordScanner } from './csv-records.ts';
+import { carriageReturn, type Dialect, fieldsOf, newline, RecordScanner } from './csv-records.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { ChunkLimits, Plan, SourceFile } from './plan.ts';
 import { checkUnchanged, openSource } from './source.ts';
@@ -56,6 +56,12 @@ export function dialectOf({ csv }: Pick<Plan['source'], 'csv'>): Dialect & { rea
   return { delimiter: byte(csv?.delimiter) ?? newline, quote: byte(csv?.quote), escape: byte(csv?.escape), header: csv?.header ?? false };
 }
 
+/** A byte order mark at the beginning of a file is no part of its first field. */
+export function markBytes(piece: Uint8Array, { uri }: SourceFile): number {
+  if (piece[0] === 0xff && piece[1] === 0xfe) throw new MillraceError('unreadable-input', `${uri} begins like UTF-16: say so by "encoding": "utf-16le"`);
+  return piece[0] === 0xef && piece[1] === 0xbb && piece[2] === 0xbf ? 3 : 0;
+}
+
 /** The cutting of one file. */
 class Cutter {
   readonly #file: SourceFile;
@@ -94,8 +100,9 @@ class Cutter {
   }
 
   * take(piece: Uint8Array): Generator<Block> {
-    let start = this.#atStart ? this.#skipMark(piece) : 0;
+    let start = this.#atStart ? markBytes(piece, this.#file) : 0;
     let at = start;
+    if (this.#atStart) this.#cursor = { ...this.#cursor, offset: start };
     this.#atStart = false;
     for (;;) {
       const end = this.#scanner.next(piece, at);
@@ -126,18 +133,11 @@ class Cutter {
     yield* this.#cut();
   }
 
-  #skipMark(piece: Uint8Array): number {
-    if (piece[0] === 0xff && piece[1] === 0xfe) throw new MillraceError('unreadable-input', `${this.#file.uri} begins like UTF-16: say so by "encoding": "utf-16le"`);
-    const marked = piece[0] === 0xef && piece[1] === 0xbb && piece[2] === 0xbf;
-    if (marked) this.#cursor = { ...this.#cursor, offset: 3 };
-    return marked ? 3 : 0;
-  }
-
   /** A line with nothing in it is no row. `bytes` counts its newline. */
   #endRecord(bytes: number): void {
     this.#begun = 0;
     if (bytes > this.#limits.rowBytes) this.#refuseLength();
-    const blank = bytes === 1 || (bytes === 2 && this.#firstByte === 0x0d);
+    const blank = bytes === 1 || (bytes === 2 && this.#firstByte === carriageReturn);
     if (blank) return;
     this.#rows++;
     if (bytes > this.#longest) this.#longest = bytes;
@@ -151,7 +151,8 @@ class Cutter {
 
   #readHeader(): void {
     if (this.#rows === 0) return; // Blank lines before it.
-    const parsed = fieldsOf(Buffer.concat(this.#pieces), this.#dialect);
+    const bytes = Buffer.concat(this.#pieces);
+    const parsed = fieldsOf(bytes.subarray(bytes.findIndex((byte) => byte !== newline && byte !== carriageReturn)), this.#dialect);
     const names = 'fields' in parsed ? parsed.fields.map((field) => Buffer.from(field).toString().trim()) : [];
     const differs = names.length !== this.#columns.length || names.some((name, index) => name !== this.#columns[index]);
     if (differs) throw new MillraceError('unreadable-input', `${this.#file.uri}: its header differs from the first file's`);

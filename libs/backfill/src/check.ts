@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { FaultList, MillraceError, type Signature } from '@millrace/protocol';
 import { cutBlocks } from './blocks.ts';
 import { openChunk } from './chunk.ts';
-import { checkDescription } from './description.ts';
+import { checkDescription, formatOf } from './description.ts';
 import type { Engine } from './engine.ts';
 import type { BackfillData } from './job.ts';
 import type { LocalInputs } from './local-inputs.ts';
@@ -36,15 +36,15 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   const { signature, places, target, engine, inputs, objects, limits = defaultLimits } = options;
   places.input(data.input.uri);
   await places.output(data.output.uri);
-  const faults = new FaultList();
-  const formats = checkDescription(data, signature, faults);
-  if (!formats) throw refusal(faults);
-  const { input: format, output: outputFormat } = formats;
-  const names = namesBeside(data.output.uri);
-  const taken = data.output.overwrite ? [] : await target.taken(names);
-  for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
-
   const files = await findSource(data.input.uri, { places, objects });
+  const faults = new FaultList();
+  checkDescription(data, signature, faults);
+  const format = formatOf(data.input, files.map(({ uri }) => uri), '#/input', faults);
+  const outputFormat = formatOf(data.output, [data.output.uri], '#/output', faults);
+  const taken = data.output.overwrite ? [] : await target.taken(namesBeside(data.output.uri));
+  for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
+  if (!format || !outputFormat) throw invalid(faults);
+
   const source = { format, encoding: data.input.encoding ?? 'utf-8' as const, files, ...(format === 'csv' && { csv: dialectFor(data) }) };
   const schema = format === 'parquet' ? await readParquetSchema(files, engine, inputs) : await readTextSchema(source, limits.rowBytes, objects);
   const { inputs: inputPlans, id, carry } = mapColumns({ data, format, signature, schema }, faults);
@@ -56,7 +56,7 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
     limits: { ...limits, rows: rowLimit(inputPlans, limits) },
   };
   checkNames(outputColumns(plan), faults);
-  refuse(faults);
+  if (faults.faults.length > 0) throw invalid(faults);
   checkHasRows(schema, data.input.uri);
   await checkFirstRows(plan, options);
   return plan;
@@ -66,11 +66,7 @@ function dialectFor({ input: { uri, delimiter, quote = '"', escape, header = tru
   return { delimiter: delimiter ?? (/\.tsv(\.gz)?$/i.test(uri) ? '\t' : ','), quote, escape: escape ?? quote, header };
 }
 
-function refuse(faults: FaultList): void {
-  if (faults.faults.length > 0) throw refusal(faults);
-}
-
-function refusal({ faults }: FaultList): MillraceError {
+function invalid({ faults }: FaultList): MillraceError {
   const [first] = faults;
   return new MillraceError('invalid-backfill', faults.length === 1 ? first?.detail ?? '' : `${faults.length} things do not fit: ${first?.detail}`, { faults });
 }

@@ -2,6 +2,7 @@
 //
 // A block is read typed and whole; only where that fails, or gives another number of rows than were counted when it was
 // staged, is it taken apart row by row. So clean data is parsed at DuckDB's speed, and every row is accounted for.
+import { readFile } from 'node:fs/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
 import { MillraceError } from '@millrace/protocol';
@@ -9,9 +10,11 @@ import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import type { LocalInputs } from './local-inputs.ts';
 import { type Chunk, type Plan, usedColumns } from './plan.ts';
+import { mayBePlain, readPlainNumbers } from './plain-numbers.ts';
 import { keptSql, parquetSql, selectInputs, sourceSql, type Mode } from './read-sql.ts';
 import { refusalOf } from './refusal.ts';
 import { takeApart } from './take-apart.ts';
+import { createTextTable } from './text-table.ts';
 import { InputBuffer, type InputValues } from './vectors.ts';
 import type { LocalCopy, WorkPlace } from './work-place.ts';
 
@@ -78,7 +81,7 @@ interface Reading {
 
 async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused'>> {
   const { plan, chunk, path, connection, signal } = reading;
-  const whole = await readStrictly(reading);
+  const whole = await readPlainly(reading) ?? await readStrictly(reading);
   if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [] };
   const apart = 'block' in chunk.data ? await takeApart({ plan, chunk, path, connection, signal }) : undefined;
   const inputs = await readInputs(reading, apart ? '__careful' : parquetRows(path, chunk), 'tolerant');
@@ -91,6 +94,13 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
   }
   const refused = [...reasons].map(([position, reason]) => ({ position, reason })).sort((a, b) => a.position - b.position);
   return { groups: groupRows(inputs, chunk.rows, reasons), refused };
+}
+
+/** Undefined where the block holds more than plain numbers. */
+async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<readonly InputValues[] | undefined> {
+  const plain = 'block' in chunk.data && mayBePlain(plan) ? await readPlainNumbers(plan, await readFile(path), chunk.rows, signal) : undefined;
+  if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
+  return plain?.inputs;
 }
 
 /** Undefined where any row is in doubt. */

@@ -10,7 +10,7 @@ export interface Dialect {
 }
 
 export const newline = 0x0a;
-const carriageReturn = 0x0d;
+export const carriageReturn = 0x0d;
 const space = 0x20;
 
 type Place = 'start' | 'plain' | 'quoted' | 'escaped' | 'closing';
@@ -123,7 +123,7 @@ export function trimEnd(record: Uint8Array): Uint8Array {
   return record.subarray(0, end);
 }
 
-export type Fields = { readonly fields: readonly (Uint8Array)[] } | { readonly fault: string };
+export type Fields = { readonly fields: readonly Uint8Array[] } | { readonly fault: string };
 
 /** Takes a record apart. Fields are bytes: whether they are text is asked of those that are used. */
 export function fieldsOf(record: Uint8Array, { delimiter, quote, escape }: Dialect): Fields {

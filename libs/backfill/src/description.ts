@@ -5,24 +5,25 @@ import { below, FaultList, MillraceError, printShape, type Signature } from '@mi
 import { type BackfillData, type Format, formatOfName } from './job.ts';
 import { countFault, hasRows, mapOutputs, rowShapeOf } from './mapping.ts';
 import { locate, type Places } from './places.ts';
+import { isGlob } from './source.ts';
 
-export interface Formats {
-  readonly input: Format;
-  readonly output: Format;
+/** Adds every fault that the signature and the names tell; members that are missing are the schema's matter. */
+export function checkDescription({ input, output, mapping = {} }: Partial<BackfillData>, signature: Signature, faults: FaultList): void {
+  // What a glob matches may tell it.
+  if (input && !isGlob(input.uri)) formatOf(input, [input.uri], '#/input', faults);
+  const outputFormat = output && formatOf(output, [output.uri], '#/output', faults);
+  if (output && /\.gz$/i.test(output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
+  checkRows(signature, faults);
+  checkMapping(mapping, signature, faults);
+  if (outputFormat) mapOutputs(signature, output, outputFormat, faults);
 }
 
-/**
- * Adds every fault that the signature and the names tell; members that are missing are the schema's matter. Gives the formats,
- * where both are known.
- */
-export function checkDescription(data: Partial<BackfillData>, signature: Signature, faults: FaultList): Formats | undefined {
-  const input = formatOf(data.input, '#/input', faults);
-  const output = formatOf(data.output, '#/output', faults);
-  if (data.output && /\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
-  checkRows(signature, faults);
-  checkMapping(data.mapping ?? {}, signature, faults);
-  if (data.output && output) mapOutputs(signature, data.output, output, faults);
-  return input && output && { input, output };
+/** What the description says, or what all the names tell. */
+export function formatOf({ uri, format }: { readonly uri: string; readonly format?: Format }, names: readonly string[], pointer: string, faults: FaultList): Format | undefined {
+  const [told, ...others] = new Set(names.map(formatOfName));
+  const known = format ?? (others.length === 0 ? told : undefined);
+  if (!known) faults.add(`${pointer}/format`, `${uri} does not tell its format: say csv, ndjson or parquet`);
+  return known;
 }
 
 /** Adds a fault for each name that lies outside the places; links are followed where the files are opened. */
@@ -38,12 +39,6 @@ export function checkUris({ input, output }: Partial<Pick<BackfillData, 'input' 
     faultOf(() => locate(uri), pointer, faults);
     if (!isAbsolute(uri) && !/^[a-z][a-z0-9+.-]*:\/\//i.test(uri)) faults.add(pointer, `${uri} is not a whole path: it begins with a slash, or is s3://bucket/key`);
   }
-}
-
-function formatOf(file: { readonly uri: string; readonly format?: Format } | undefined, pointer: string, faults: FaultList): Format | undefined {
-  const known = file && (file.format ?? formatOfName(file.uri));
-  if (file && !known) faults.add(`${pointer}/format`, `${file.uri} does not tell its format: say csv, ndjson or parquet`);
-  return known;
 }
 
 /** Rows run one by one or stacked. */

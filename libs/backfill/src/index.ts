@@ -7,7 +7,7 @@ export { BackfillData, BackfillInput, backfillMembers, BackfillOutput, type Form
 export { LocalInputs } from './local-inputs.ts';
 export type { Manifest, RunFacts } from './manifest.ts';
 export { ObjectStore, type ObjectStoreOptions } from './object-store.ts';
-export { type Outcome, type Part, readPart, removePart, type RowFailed, type RowsDone, writePart } from './part.ts';
+export { forgetPart, type Outcome, type Part, readPart, type RowFailed, type RowsDone, writePart } from './part.ts';
 export { locate, type Location, Places, type PlacesOptions } from './places.ts';
 export { type Chunk, type ChunkLimits, defaultLimits, type Plan, type SourceFile } from './plan.ts';
 export { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, type Tally, writePlan } from './progress.ts';

@@ -53,24 +53,23 @@ export class ObjectStore {
   }
 
   /** All objects whose keys begin with `key`, by key. */
-  async list({ bucket, key }: ObjectName): Promise<ObjectDescription[]> {
-    const found = await persist(uriOf({ bucket, key }), () => Array.fromAsync(this.#client.listObjects({ bucketName: bucket, prefix: key })));
+  async list(prefix: ObjectName): Promise<ObjectDescription[]> {
+    const found = await persist(prefix, (bucketName) => Array.fromAsync(this.#client.listObjects({ bucketName, prefix: prefix.key })));
     return found.map(({ key, size, etag }) => ({ key, sizeBytes: size, etag }));
   }
 
   /** Undefined where there is no such object. */
-  async describe({ bucket, key }: ObjectName): Promise<ObjectDescription | undefined> {
-    const found = await persist(uriOf({ bucket, key }), () => unlessMissing(this.#client.statObject(key, { bucketName: bucket })));
-    return found && { key, sizeBytes: found.size, etag: found.etag };
+  async describe(name: ObjectName): Promise<ObjectDescription | undefined> {
+    const found = await persist(name, (bucketName) => unlessMissing(this.#client.statObject(name.key, { bucketName })));
+    return found && { key: name.key, sizeBytes: found.size, etag: found.etag };
   }
 
   /** Goes on where a broken connection left it. */
   async* read(name: ObjectName, { start = 0, etag, signal }: ReadOptions = {}): AsyncGenerator<Uint8Array> {
-    const place = uriOf(name);
     let at = start;
     for (let attempt = 1; ; attempt++) {
-      const body = await persist(place, () => this.#open(name, at, etag)).catch((error: unknown) => {
-        throw etag === undefined ? error : changedOr(error, place);
+      const body = await persist(name, () => this.#open(name, at, etag)).catch((error: unknown) => {
+        throw etag === undefined ? error : changedOr(error, name);
       });
       try {
         for await (const piece of body) {
@@ -81,7 +80,7 @@ export class ObjectStore {
         return;
       } catch (error) {
         signal?.throwIfAborted();
-        if (attempt >= attempts) throw unavailable(place, error);
+        if (attempt >= attempts) throw unavailable(name, error);
         await wait(firstDelayMs * 2 ** (attempt - 1));
       }
     }
@@ -96,19 +95,19 @@ export class ObjectStore {
   }
 
   /** Undefined where there is no such object. */
-  async readText({ bucket, key }: ObjectName): Promise<string | undefined> {
-    return persist(uriOf({ bucket, key }), async () => (await unlessMissing(this.#client.getObject(key, { bucketName: bucket })))?.text());
+  async readText(name: ObjectName): Promise<string | undefined> {
+    return persist(name, async (bucketName) => (await unlessMissing(this.#client.getObject(name.key, { bucketName })))?.text());
   }
 
-  async writeText({ bucket, key }: ObjectName, text: string): Promise<void> {
-    await persist(uriOf({ bucket, key }), () => this.#client.putObject(key, text, { bucketName: bucket }));
+  async writeText(name: ObjectName, text: string): Promise<void> {
+    await persist(name, (bucketName) => this.#client.putObject(name.key, text, { bucketName }));
   }
 
   /** False where the key is taken (a conditional write). */
-  async writeFirst({ bucket, key }: ObjectName, text: string): Promise<boolean> {
-    return persist(uriOf({ bucket, key }), async () => {
+  async writeFirst(name: ObjectName, text: string): Promise<boolean> {
+    return persist(name, async (bucketName) => {
       try {
-        await this.#client.makeRequest({ method: 'PUT', bucketName: bucket, objectName: key, headers: new Headers({ 'if-none-match': '*' }), payload: text });
+        await this.#client.makeRequest({ method: 'PUT', bucketName, objectName: name.key, headers: new Headers({ 'if-none-match': '*' }), payload: text });
         return true;
       } catch (error) {
         // 409: somebody else's conditional write was under way; theirs counts.
@@ -119,21 +118,21 @@ export class ObjectStore {
   }
 
   /** Uploads a local file, in parts where it is large. */
-  async writeFile({ bucket, key }: ObjectName, path: string): Promise<void> {
-    await persist(uriOf({ bucket, key }), async () => {
+  async writeFile(name: ObjectName, path: string): Promise<void> {
+    await persist(name, async (bucketName) => {
       const file = await open(path, 'r');
       try {
         const { size } = await file.stat();
         const body = Readable.toWeb(file.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }));
-        await this.#client.putObject(key, body as ReadableStream<Uint8Array<ArrayBuffer>>, { bucketName: bucket, size, partSize: Math.max(partBytes, Math.ceil(size / 9_000)) });
+        await this.#client.putObject(name.key, body as ReadableStream<Uint8Array<ArrayBuffer>>, { bucketName, size, partSize: Math.max(partBytes, Math.ceil(size / 9_000)) });
       } finally {
         await file.close();
       }
     });
   }
 
-  async remove({ bucket, key }: ObjectName): Promise<void> {
-    await persist(uriOf({ bucket, key }), () => unlessMissing(this.#client.deleteObject(key, { bucketName: bucket })));
+  async remove(name: ObjectName): Promise<void> {
+    await persist(name, (bucketName) => unlessMissing(this.#client.deleteObject(name.key, { bucketName })));
   }
 }
 
@@ -151,32 +150,32 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
 }
 
 /** Network failures, and what the server says of itself, pass; what it says of the request does not. */
-async function persist<T>(place: string, request: () => Promise<T>): Promise<T> {
+async function persist<T>(name: ObjectName, request: (bucketName: string) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await request();
+      return await request(name.bucket);
     } catch (error) {
       const passing = !(error instanceof S3Errors.S3Error) || (error instanceof S3Errors.ServerError && (error.statusCode >= 500 || error.statusCode === 429));
-      if (!passing || attempt >= attempts || isLocal(error)) throw unavailable(place, error);
+      if (!passing || attempt >= attempts || isLocal(error)) throw unavailable(name, error);
       await wait(firstDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2));
     }
   }
 }
 
 /** An object that was described before, and is gone or has another etag. */
-function changedOr(error: unknown, place: string): unknown {
+function changedOr(error: unknown, name: ObjectName): unknown {
   const status = error instanceof MillraceError && error.cause instanceof S3Errors.ServerError ? error.cause.statusCode : undefined;
   if (status !== 404 && status !== 412) return error;
-  return new MillraceError('input-changed', `${place} ${status === 404 ? 'is gone' : 'was changed'}`, { cause: error });
+  return new MillraceError('input-changed', `${uriOf(name)} ${status === 404 ? 'is gone' : 'was changed'}`, { cause: error });
 }
 
 function isLocal(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error && 'path' in error;
 }
 
-function unavailable(place: string, error: unknown): MillraceError {
+function unavailable(name: ObjectName, error: unknown): MillraceError {
   const reason = error instanceof S3Errors.ServerError ? (error.statusCode === 404 ? 'there is no such object or bucket' : `${error.code} (${error.statusCode})`) : reasonOf(error);
-  return new MillraceError('storage-unavailable', `${place}: ${reason}`, { cause: error });
+  return new MillraceError('storage-unavailable', `${uriOf(name)}: ${reason}`, { cause: error });
 }
 
 function reasonOf(error: unknown): string {

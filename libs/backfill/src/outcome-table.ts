@@ -34,14 +34,14 @@ export async function createOutcomeTable(connection: DuckDBConnection, plan: Pla
 /** DuckDB's vectors hold no more. */
 const step = 2048;
 
-/** Returns whether all floating-point values are finite: JSON has no word for the others. */
+/** Returns whether all floating-point values are finite, where that matters: JSON has no word for the others. */
 export async function appendOutcome(connection: DuckDBConnection, plan: Plan, done: readonly RowsDone[]): Promise<boolean> {
   const columns = columnTypes(plan);
   const appender = await connection.createAppender('__outcome');
   let finite = true;
   for (const { positions, outputs, labels } of done) {
     const tensors = plan.outputs.map((output) => prepared(output, outputs[output.name], positions.length));
-    finite &&= tensors.every(isFiniteTensor);
+    finite &&= plan.outputFormat !== 'ndjson' || tensors.every(isFiniteTensor);
     for (let from = 0; from < positions.length; from += step) {
       const rows = Math.min(step, positions.length - from);
       const vectors = DuckDBDataChunk.create(columns, rows);

@@ -80,9 +80,9 @@ export async function readPart(work: WorkPlace, chunk: number): Promise<Part | u
   return text === undefined ? undefined : JSON.parse(text) as Part;
 }
 
-/** Its chunk is to be run again: the next part is another. */
-export async function removePart(work: WorkPlace, chunk: number): Promise<void> {
-  await work.remove([partRecordName(chunk)]);
+/** Forgets a part, so that its chunk can run again: for rows that failed and may not fail twice. */
+export async function forgetPart(work: WorkPlace, { chunk, data, errors }: Part): Promise<void> {
+  await work.remove([partRecordName(chunk), data.name, ...(errors ? [errors.name] : [])]);
 }
 
 /** The record is what counts; whoever comes second takes the files of the first for its own. */

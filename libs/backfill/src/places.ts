@@ -1,6 +1,6 @@
 // Where backfills may read and write. A path from the API reaches nothing outside these places, whatever it is made of.
 import { realpath } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MillraceError } from '@millrace/protocol';
 
@@ -100,7 +100,7 @@ function isBelowPrefix({ bucket, key }: { readonly bucket: string; readonly key:
 
 async function isBelow(realPath: string, roots: readonly string[]): Promise<boolean> {
   for (const root of roots) {
-    if (root.startsWith('s3://') || !isAbsolute(resolve(root))) continue;
+    if (root.startsWith('s3://')) continue;
     const real = await realpath(root).catch(() => undefined);
     if (real !== undefined && contains(real, realPath)) return true;
   }

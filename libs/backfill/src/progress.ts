@@ -1,8 +1,7 @@
 // What the work place knows of a backfill: enough for a new coordinator to go on where the last one was.
 import type { Part } from './part.ts';
-import { readPart } from './part.ts';
 import type { Plan } from './plan.ts';
-import type { WorkPlace } from './work-place.ts';
+import { readTexts, type WorkPlace } from './work-place.ts';
 
 export interface Tally {
   readonly chunks: number;
@@ -25,13 +24,9 @@ export function hasTooManyErrors({ rows, failed }: Tally, maxErrorRatio: number 
 
 /** The parts that there are, by chunk. */
 export async function readParts(work: WorkPlace): Promise<ReadonlyMap<number, Part>> {
-  const parts = new Map<number, Part>();
-  for (const name of await work.list('parts')) {
-    const [, number] = /^(\d{8})\.json$/.exec(name) ?? [];
-    const part = number === undefined ? undefined : await readPart(work, Number(number));
-    if (part) parts.set(part.chunk, part);
-  }
-  return parts;
+  const names = (await work.list('parts')).filter((name) => /^\d{8}\.json$/.test(name));
+  const texts = await readTexts(work, names.map((name) => `parts/${name}`));
+  return new Map(texts.filter((text) => text !== undefined).map((text) => JSON.parse(text) as Part).map((part) => [part.chunk, part]));
 }
 
 const planName = 'plan.json';

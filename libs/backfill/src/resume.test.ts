@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { MillraceError } from '@millrace/protocol';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { writePart } from './part.ts';
+import { forgetPart, writePart } from './part.ts';
 import type { Chunk } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
 import { discardBlock, readTotals, stagedChunks } from './stage.ts';
@@ -155,6 +155,11 @@ test('rows that the model refused stand in the error file with their original', 
   await trial.assemble(plan);
   expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual([[1, 1], [2, 2], [4, 4], [5, 5]]);
   expect(await trial.readJson('out.errors.ndjson')).toEqual([{ row: 3, file: input, line: 4, code: 'model-failed', reason: 'too hot', original: '2,"1"' }]);
+
+  await forgetPart(trial.work, await trial.runChunk(plan, chunk));
+  expect(await trial.runChunk(plan, chunk)).toMatchObject({ written: 5, errors: undefined });
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { output: 5, failed: 0 }, errors: null });
+  expect(await trial.names()).toEqual(['in.csv', 'out.manifest.json', 'out.ndjson']);
 });
 
 test('no room on the disk is a clear failure, and goes on later', async () => {

@@ -1,6 +1,6 @@
 // What an input looks like: its columns, read from the beginning of its first file, or from Parquet's footers.
 import { MillraceError } from '@millrace/protocol';
-import { dialectOf } from './blocks.ts';
+import { dialectOf, markBytes } from './blocks.ts';
 import { fieldsOf, isBlank, RecordScanner } from './csv-records.ts';
 import { type Engine, rowsOfQuery } from './engine.ts';
 import type { LocalInputs } from './local-inputs.ts';
@@ -38,14 +38,14 @@ async function firstRecords(source: Source, file: SourceFile, rowBytes: number, 
   for await (const piece of openSource(file, { objects, encoding: source.encoding })) {
     pieces.push(piece);
     length += piece.length;
-    found = completeRecords(Buffer.concat(pieces), source, false);
+    found = completeRecords(Buffer.concat(pieces), source, file, false);
     if (found.length >= 2 || length > rowBytes) break;
   }
-  return found.length >= 2 ? found : completeRecords(Buffer.concat(pieces), source, true);
+  return found.length >= 2 ? found : completeRecords(Buffer.concat(pieces), source, file, true);
 }
 
-function completeRecords(bytes: Buffer, source: Source, takeRest: boolean): readonly Uint8Array[] {
-  const text = bytes.subarray(bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0);
+function completeRecords(bytes: Buffer, source: Source, file: SourceFile, takeRest: boolean): readonly Uint8Array[] {
+  const text = bytes.subarray(markBytes(bytes, file));
   const scanner = new RecordScanner(dialectOf(source));
   const records: Uint8Array[] = [];
   for (let at = 0; at < text.length && records.length < 2;) {

@@ -11,7 +11,7 @@ import { storageFailure } from './disk.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { Chunk, Plan } from './plan.ts';
 import { checkUnchanged } from './source.ts';
-import type { WorkPlace } from './work-place.ts';
+import { readTexts, type WorkPlace } from './work-place.ts';
 
 export interface StageProgress {
   readonly rows: number;
@@ -83,18 +83,16 @@ export async function stagedChunks(plan: Plan, work: WorkPlace): Promise<readonl
   return plan.source.format === 'parquet' ? [...parquetChunks(plan)] : (await stagedRecords(work)).map(({ chunk }) => chunk);
 }
 
-/** A chunk that has its part needs no block any more. */
+/** A chunk that has its part needs no block any more, unless its failed rows are to be tried again. */
 export async function discardBlock({ data }: Chunk, work: WorkPlace): Promise<void> {
   if ('block' in data) await work.remove([data.block]);
 }
 
 async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> {
-  const records: StagedRecord[] = [];
-  for (const name of await work.list('chunks')) {
-    if (name !== `${chunkName(records.length)}.json`) break;
-    records.push(JSON.parse(await work.readText(`chunks/${name}`) ?? 'null') as StagedRecord);
-  }
-  return records;
+  const names = await work.list('chunks');
+  const gap = names.findIndex((name, index) => name !== `${chunkName(index)}.json`);
+  const texts = await readTexts(work, names.slice(0, gap === -1 ? names.length : gap).map((name) => `chunks/${name}`));
+  return texts.filter((text) => text !== undefined).map((text) => JSON.parse(text) as StagedRecord);
 }
 
 async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, objects, signal, onProgress }: StageOptions): AsyncGenerator<Chunk> {

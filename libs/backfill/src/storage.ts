@@ -16,6 +16,8 @@ export interface Storage {
   /** Of this process; emptied by `close`. */
   readonly scratchFolder: string;
   workOf(backfillId: string): WorkPlace;
+  /** Backfills that have something in the work folder; none where it is a bucket, whose own rules can forget what is old. */
+  backfills(): Promise<string[]>;
   close(): Promise<void>;
 }
 
@@ -25,10 +27,11 @@ export async function openStorage(work: string, settings: StorageSettings): Prom
   const objects = openObjects(settings);
   const engine = await Engine.open({ threads: settings.backfillThreads, memoryBytes: settings.backfillMemoryBytes, scratchFolder });
   const inputs = new LocalInputs({ scratchFolder, objects });
+  const root = locate(work);
   return {
     engine, inputs, objects, scratchFolder,
+    backfills: async () => (root.kind === 'file' ? new WorkFolder(root.path).list('.') : []),
     workOf: (backfillId) => {
-      const root = locate(work);
       if (root.kind === 'file') return new WorkFolder(join(root.path, backfillId));
       if (!objects) throw new Error(`${work}: no object store is configured`);
       return new WorkBucket({ objects, bucket: root.bucket, prefix: `${root.key.replace(/\/$/, '')}/${backfillId}`, scratchFolder: join(scratchFolder, backfillId) });

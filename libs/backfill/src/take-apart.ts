@@ -1,12 +1,13 @@
 // A block in doubt, record by record: each becomes a row of the table `__careful`, as text, or a fault; its order is the rows'.
 import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
-import { DuckDBDataChunk, VARCHAR, type DuckDBConnection } from '@duckdb/node-api';
 import { setImmediate as breathe } from 'node:timers/promises';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { dialectOf } from './blocks.ts';
 import { fieldsOf } from './csv-records.ts';
 import { recordsOf } from './originals.ts';
 import { type Chunk, type ColumnRef, type Plan, usedColumns } from './plan.ts';
+import { createTextTable } from './text-table.ts';
 
 export interface TakenApart {
   /** By position: why the record is no row at all. */
@@ -15,37 +16,26 @@ export interface TakenApart {
   valueOf(position: number, column: ColumnRef): unknown;
 }
 
-/** Rows at a time: DuckDB's vectors hold no more, and other work gets its turn in between. */
-const step = 2048;
+/** Other work gets its turn in between. */
+const rowsBetweenBreaths = 256;
 
 export async function takeApart({ plan, chunk, path, connection, signal }: {
   readonly plan: Plan; readonly chunk: Chunk; readonly path: string; readonly connection: DuckDBConnection; readonly signal?: AbortSignal | undefined;
 }): Promise<TakenApart> {
   const used = plan.source.format === 'csv' ? usedColumns(plan) : [];
   const names = plan.source.format === 'csv' ? used.map(({ index }) => `c${index}`) : ['j'];
-  await connection.run(`CREATE TEMP TABLE __careful (${names.map((name) => `${name} VARCHAR`).join(', ')})`);
-  const appender = await connection.createAppender('__careful');
   const faults = new Map<number, string>();
   const rows: (readonly (string | null)[])[] = [];
-  const bytes = await readFile(path);
-  const append = (from: number): void => {
-    const part = rows.slice(from);
-    const vectors = DuckDBDataChunk.create(names.map(() => VARCHAR), part.length);
-    for (const column of names.keys()) vectors.setColumnValues(column, part.map((row) => row[column] ?? null));
-    appender.appendDataChunk(vectors);
-  };
-  for (const record of recordsOf(bytes, plan, chunk.firstLine)) {
+  for (const record of recordsOf(await readFile(path), plan, chunk.firstLine)) {
     const row = plan.source.format === 'csv' ? csvRow(record.bytes, plan, used) : jsonRow(record.bytes);
     if (typeof row === 'string') faults.set(rows.length, row);
     rows.push(typeof row === 'string' ? names.map(() => null) : row);
-    if (rows.length % step === 0) {
-      append(rows.length - step);
+    if (rows.length % rowsBetweenBreaths === 0) {
       await breathe();
       signal?.throwIfAborted();
     }
   }
-  if (rows.length % step > 0) append(rows.length - (rows.length % step));
-  appender.closeSync();
+  await createTextTable(connection, '__careful', names, names.map((_name, column) => rows.map((row) => row[column] ?? null)));
   return {
     faults,
     valueOf: (position, column) => {

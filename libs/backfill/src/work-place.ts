@@ -32,6 +32,17 @@ export interface LocalCopy {
   release(): Promise<void>;
 }
 
+const readsAtOnce = 32;
+
+/** The texts of these names, in their order; undefined where one is not there. */
+export async function readTexts(work: WorkPlace, names: readonly string[]): Promise<readonly (string | undefined)[]> {
+  const texts: (string | undefined)[] = [];
+  for (let from = 0; from < names.length; from += readsAtOnce) {
+    texts.push(...await Promise.all(names.slice(from, from + readsAtOnce).map((name) => work.readText(name))));
+  }
+  return texts;
+}
+
 export class WorkFolder implements WorkPlace {
   readonly path: string;
 

@@ -41,7 +41,7 @@ export const backfillMembers = {
   mapping: Type.Optional(Type.Record(Type.String(), Type.Union([column, Type.Array(column, { minItems: 1, maxItems: 100_000 })]), {
     description: 'For each input of the model the column that holds it, or the columns that make it up. Where it is left out, columns named like the inputs; else, for a model with one input, all columns but the id and the carried ones. In NDJSON `a.b` is the member `b` of `a`',
   })),
-  id_column: Type.Optional(column),
+  id_column: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: 'The column that tells the output’s rows apart. Where it is left out, the column `row` numbers them, from 1 over all files; in batch files it is `custom_id`' })),
   carry: Type.Optional(Type.Array(column, { uniqueItems: true, maxItems: 1000, description: 'Columns of the input that stand in the output too' })),
   max_error_ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'The backfill fails where more of its rows fail than this' })),
 } as const;

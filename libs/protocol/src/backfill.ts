@@ -112,7 +112,12 @@ export function moved(progress: BackfillProgress, state: BackfillState, changes:
 
 /** A new backfill's id: time-ordered and unguessable. `at`: milliseconds since the epoch. */
 export function newBackfillId(at: number): string {
-  return `bf_${at.toString(16).padStart(12, '0')}${randomBytes(10).toString('hex')}`;
+  return earliestBackfillId(at) + randomBytes(10).toString('hex');
+}
+
+/** Before every id of a backfill that was made at this time or later (milliseconds since the epoch). */
+export function earliestBackfillId(at: number): string {
+  return `bf_${Math.max(0, at).toString(16).padStart(12, '0')}`;
 }
 
 export function isBackfillId(text: string): boolean {

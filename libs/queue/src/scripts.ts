@@ -1,10 +1,11 @@
 // Our own commands: Lua scripts that every connection knows by name. ioredis sends a script's text once and its digest from
 // then on. What keys and arguments are, and what comes back, stands at the head of each file.
 import { readFileSync } from 'node:fs';
+import type { BackfillState } from '@millrace/protocol';
 
 export interface Scripts {
   millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
-  millraceBackfillWish(backfill: string, open: string, id: string, wish: string, ...states: string[]): Promise<'granted' | 'unknown' | string>;
+  millraceBackfillWish(backfill: string, open: string, id: string, wish: string, ...states: string[]): Promise<'granted' | 'unknown' | BackfillState>;
   millraceBackfillWrite(backfill: string, open: string, lease: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number): Promise<0 | 1>;
   millraceBookChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
