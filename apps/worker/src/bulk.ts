@@ -1,7 +1,7 @@
 // The part of a worker that runs chunks of backfills: it claims the bulk lane where the process shares a work folder.
-import { openStorage } from '@millrace/backfill';
 import type { Logger } from '@millrace/process';
 import { ChunkMarks, Chunks, Consumer, type Redis } from '@millrace/queue';
+import { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import type { WorkerConfig } from './config.ts';
 import type { WorkerMetrics } from './metrics.ts';
@@ -16,6 +16,8 @@ export interface BulkOptions {
   readonly runner: Runner;
   readonly metrics: WorkerMetrics;
   readonly log: Logger;
+  /** The chunk thread has died: the process is to be replaced. */
+  readonly onThreadDeath: (error: Error) => void;
 }
 
 export interface Bulk {
@@ -33,11 +35,12 @@ export interface Bulk {
 const chunksBeside = 2;
 
 /** `work`: the setting `backfillWork`. */
-export async function openBulk(work: string, { config, redis, replica, reader, runner, metrics, log }: BulkOptions): Promise<Bulk> {
+export async function openBulk(work: string, { config, redis, replica, reader, runner, metrics, log, onThreadDeath }: BulkOptions): Promise<Bulk> {
   const { pool, inferenceThreads: threads } = config;
-  const storage = await openStorage(work, config);
+  const host = new ChunkHost({ work, settings: config }, onThreadDeath);
+  await host.ready();
   const chunks = new Chunks(redis, pool);
-  const predictor = new ChunkPredictor({ ...storage, reader, runner, chunks, marks: new ChunkMarks(redis, { pool, replica }), threads, metrics, log });
+  const predictor = new ChunkPredictor({ host, reader, runner, chunks, marks: new ChunkMarks(redis, { pool, replica }), threads, metrics, log });
   const consumer = new Consumer({
     redis, pool, lane: 'bulk', handlers: { chunk: (claim) => predictor.handle(claim) }, onError: (error) => log.warn({ err: error, lane: 'bulk' }, 'claiming failed'),
   });
@@ -50,7 +53,7 @@ export async function openBulk(work: string, { config, redis, replica, reader, r
     ended: () => consumer.close(),
     close: async () => {
       await chunks.close();
-      await storage.close();
+      await host.stop();
     },
   };
 }

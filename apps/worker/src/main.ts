@@ -5,6 +5,7 @@ import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { openBulk } from './bulk.ts';
 import { ClaimReader } from './claim-reader.ts';
 import { WorkerConfig } from './config.ts';
 import { WorkerMetrics } from './metrics.ts';
@@ -66,8 +67,9 @@ const predictor = new Predictor({
   settler: new Settler(redis, pool, config.retentionSeconds),
   onAppetite: (bundles) => { consumer.concurrency = bundles; },
 });
-// Loaded where it is needed: it brings DuckDB along.
-const bulk = config.backfillWork === undefined ? undefined : await (await import('./bulk.ts')).openBulk(config.backfillWork, { config, redis, replica, reader, runner, metrics, log });
+const bulk = config.backfillWork === undefined ? undefined : await openBulk(config.backfillWork, {
+  config, redis, replica, reader, runner, metrics, log, onThreadDeath: (error) => life.fail(error),
+});
 life.own('bulk', () => bulk?.close());
 // From here on it may be told of cancellations.
 await cancellations.start();

@@ -1,18 +1,18 @@
 // From a claimed chunk of a backfill to its part: the worker's other story. Its pieces run in the same micro-batches' queue as
 // predictions, behind them.
-import { type ChunkOptions, openChunk, type Plan, readPlan, type WorkPlace, writePart } from '@millrace/backfill';
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
 import { type ChunkResult, MillraceError } from '@millrace/protocol';
 import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion } from '@millrace/queue';
+import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import type { PieceOwner } from './piece.ts';
 import type { Runner } from './runner.ts';
 
-export interface ChunkPredictorOptions extends Pick<ChunkOptions, 'engine' | 'inputs'> {
-  readonly workOf: (backfillId: string) => WorkPlace;
+export interface ChunkPredictorOptions {
+  readonly host: ChunkHost;
   readonly reader: ClaimReader;
   readonly runner: Runner;
   readonly chunks: Chunks;
@@ -26,14 +26,12 @@ export interface ChunkPredictorOptions extends Pick<ChunkOptions, 'engine' | 'in
 const suspiciousLosses = 2;
 /** Each culprit costs two losses more. A chunk with more of them than this bears ends its backfill. */
 const mostLosses = 20;
-const plansKept = 16;
 
 export class ChunkPredictor implements PieceOwner {
   readonly name = 'chunks';
   readonly #options: ChunkPredictorOptions;
   /** In order of their claims. */
   readonly #held = new Set<HeldChunk>();
-  readonly #plans = new Map<string, Promise<Plan>>();
   #queuedRows = 0;
 
   constructor(options: ChunkPredictorOptions) {
@@ -105,26 +103,24 @@ export class ChunkPredictor implements PieceOwner {
   }
 
   async #run(claim: ChunkClaim, losses: number): Promise<ChunkResult> {
-    const { reader, engine, inputs, workOf, metrics } = this.#options;
-    const { job: { model, chunk: { backfillId, chunk } }, lost } = claim;
+    const { reader, host, metrics } = this.#options;
+    const { job: { model, chunk: { backfillId, chunk } } } = claim;
     const startedAt = performance.now();
     const suspicion = await this.#suspicionOf(claim, losses);
     const version = await reader.version(model);
     if (version instanceof MillraceError) throw version;
-    const work = workOf(backfillId);
-    const plan = await this.#planOf(backfillId, work);
-    const open = await openChunk(plan, chunk, { work, engine, inputs, signal: lost });
+    const { key, groups } = await host.open(backfillId, chunk);
     try {
       const readAt = performance.now();
-      const held = new HeldChunk(this, { claim, version, groups: open.groups, suspicion });
+      const held = new HeldChunk(this, { claim, version, groups, suspicion });
       for (const row of suspicion?.culprits ?? []) held.fail(row, killsWorkers);
       await this.#predict(held);
       const ranAt = performance.now();
-      const { rows, written } = await writePart(plan, open, held.outcome(), { work });
+      const { rows, written } = await host.write(key, held.outcome());
       metrics.chunkRan(model.name, { read: readAt - startedAt, run: ranAt - readAt, write: performance.now() - ranAt });
       return { ok: true, done: written, failed: rows - written };
     } finally {
-      await open.close();
+      await host.close(key);
     }
   }
 
@@ -222,20 +218,6 @@ export class ChunkPredictor implements PieceOwner {
     if (losses > 0) this.#options.metrics.orphaned();
     if (losses > mostLosses) throw new MillraceError('worker-crashed', `${losses} workers died while they ran rows ${chunk.chunk.firstRow} to ${chunk.chunk.firstRow + chunk.chunk.rows - 1}`);
     return losses < suspiciousLosses ? undefined : this.#options.marks.read(chunk);
-  }
-
-  #planOf(backfillId: string, work: WorkPlace): Promise<Plan> {
-    let plan = this.#plans.get(backfillId);
-    if (plan) return plan;
-    plan = readPlan(work).then((found) => {
-      if (!found) throw new MillraceError('storage-unavailable', 'The backfill is not in this worker’s work folder: all processes need the same');
-      return found;
-    });
-    plan.catch(() => this.#plans.delete(backfillId));
-    this.#plans.set(backfillId, plan);
-    const [oldest] = this.#plans.keys();
-    if (this.#plans.size > plansKept && oldest !== undefined) this.#plans.delete(oldest);
-    return plan;
   }
 
   #abandon(held: HeldChunk, error: Error): void {

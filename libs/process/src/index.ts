@@ -3,3 +3,4 @@ export { type Checks, type HealthReport, runChecks, serveHealth } from './health
 export { Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger, logLevels, printableUrl } from './logger.ts';
 export { buckets, Counter, createRegistry, Gauge, Histogram, type Registry } from './metrics.ts';
+export { lowerPriority } from './priority.ts';
