@@ -67,7 +67,7 @@ export class ChunkHost {
     const id = ++this.#lastId;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.set(id, { resolve, reject });
-    this.#worker.postMessage({ id, request });
+    this.#worker.postMessage({ id, request }, []);
     return promise;
   }
 }

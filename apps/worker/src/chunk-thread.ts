@@ -81,5 +81,5 @@ function planOf(backfillId: string): Promise<Plan> {
 /** What is read is not needed here any more. */
 function buffersOf({ groups }: OpenedChunk): ArrayBuffer[] {
   const tensors = groups.flatMap((group): Tensor[] => Object.values(group.tensors));
-  return [...new Set(tensors.flatMap(({ dtype, data }) => (dtype === 'string' ? [] : [(data as Uint8Array).buffer as ArrayBuffer])))];
+  return [...new Set(tensors.flatMap(({ dtype, data }) => (dtype === 'string' ? [] : [(data as Uint8Array<ArrayBuffer>).buffer])))];
 }
