@@ -11,12 +11,15 @@ import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
 import { Deliveries } from './deliveries.ts';
 import { Endpoints } from './endpoints.ts';
+import { EventStreams } from './event-stream.ts';
 import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
+import { PredictionStreams } from './prediction-streams.ts';
 import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
 import { Targets } from './targets.ts';
+import { TenantFeeds } from './tenant-feeds.ts';
 import { Waiters } from './waiters.ts';
 
 const config = startingConfig('The Millrace API', ApiConfig, process);
@@ -61,13 +64,23 @@ life.own('admission', () => admission.stop());
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
+const predictions = new Predictions({ redis, pools, waiters, metrics, retentionSeconds });
+const predictionStreams = new PredictionStreams({ redis, predictions, waiters, onError });
+predictionStreams.start();
+life.own('prediction streams', () => predictionStreams.stop());
+const feeds = new TenantFeeds({ redis, pools, onError });
+feeds.start();
+life.own('tenant feeds', () => feeds.stop());
+const streams = new EventStreams(metrics);
+streams.start();
+
 const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   checker: new Checker({ repository, targets, maxRows: config.maxRows }),
   intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
   endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
   deliveries: new Deliveries(deliveries),
-  predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
+  redis, predictions, streams, predictionStreams, feeds,
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },
@@ -75,10 +88,11 @@ const server = await createServer({
 });
 for (const pool of pools()) await waiters.listenTo(pool);
 const url = await server.listen({ host: config.host, port: config.port });
-// Requests that wait are answered with what there is, else they would hold the server open.
+// Requests that wait are answered with what there is, and streams end, else they would hold the server open.
 life.own('http', () => {
   const closed = server.close();
   waiters.release();
+  streams.stop();
   return closed;
 });
 log.info({ url, redis: printableUrl(config.redisUrl), models: config.models, node: waiters.node }, 'api is ready');

@@ -1,15 +1,17 @@
-// The command line: `millrace up | predict | models | keys | demo | bench`.
+// The command line: `millrace up | predict | models | keys | webhooks | demo | bench`.
 import { fileURLToPath } from 'node:url';
-import { outputFormats, type Scope, scopes, tenantPattern } from '@millrace/protocol';
+import { deliveryStates, outputFormats, type Scope, scopes, tenantPattern } from '@millrace/protocol';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
 import { ClientError } from './client.ts';
 import { bench } from './commands/bench.ts';
 import { demo } from './commands/demo.ts';
 import type { KeysPlace, NewKeyOptions } from './commands/keys.ts';
+import type { ListenOptions } from './commands/listen.ts';
 import { models } from './commands/models.ts';
 import { predict, type PredictOptions } from './commands/predict.ts';
 import { up, type UpOptions } from './commands/up.ts';
+import type { DeliveriesOptions, RedeliverOptions } from './commands/webhooks.ts';
 
 /** 0 done, 1 failed, 2 wrong usage (commander's), 3 the API cannot be reached. */
 const exitCodes = { done: 0, failed: 1, unreachable: 3 } as const;
@@ -35,7 +37,7 @@ program.command('up').description('run everything on this machine: Redis, the AP
   .addOption(modelsOption())
   .addOption(keyOption())
   .action((options: UpOptions) => run(async () => {
-    await up({ ...options, ...redis });
+    await up({ ...options, ...redis, webhookAllowedNetworks: env['MILLRACE_WEBHOOK_ALLOWED_NETWORKS'] });
     return exitCodes.done;
   }));
 
@@ -95,6 +97,45 @@ keysCommand('revoke <id>').description('end a key for good')
     return exitCodes.done;
   }));
 
+const webhooks = program.command('webhooks').description('webhooks: receive them here, look at deliveries, send them again');
+const webhookCommands = () => import('./commands/webhooks.ts');
+const webhooksCommand = (usage: string) => webhooks.command(usage).addOption(urlOption()).addOption(keyOption());
+
+webhooksCommand('listen').description('receive webhooks on this machine, verify and print each, until Ctrl-C')
+  .option('-p, --port <port>', 'port on 127.0.0.1; 0 picks a free one', wholeNumber, 8787)
+  .addOption(new Option('--secret <secret>', 'what they are signed with; the API is asked for it by default').argParser(webhookSecret))
+  .option('--register', 'make an endpoint that is told of all predictions, and remove it at the end')
+  .option('--fail <count>', 'answer so many that verify with 500 first', wholeNumber, 0)
+  .option('--json', 'print them whole, one JSON object a line')
+  .action((options: ListenOptions) => run(async () => {
+    await (await import('./commands/listen.ts')).listen(options);
+    return exitCodes.done;
+  }));
+
+webhooksCommand('deliveries').description('list what was told to whom, the newest first')
+  .addOption(new Option('--status <status>', 'only these').choices([...deliveryStates]))
+  .option('--endpoint <id>', 'only to this registered endpoint')
+  .option('--limit <count>', 'how many at most', atLeastOne, 50)
+  .option('--json', 'print them whole')
+  .action((options: DeliveriesOptions) => run(async () => {
+    await (await webhookCommands()).deliveries(options);
+    return exitCodes.done;
+  }));
+
+webhooksCommand('redeliver [id]').description('send a delivery again that has ended, or all that are dead')
+  .option('--dead', 'all that are dead')
+  .option('--endpoint <id>', 'of those, only to this registered endpoint')
+  .option('--since <time>', 'of those, only of events since a time (RFC 3339), or since so long ago, as in 90m, 12h or 7d', time)
+  .action((id: string | undefined, { dead, ...options }: RedeliverOptions & { dead?: boolean }, command: Command) => {
+    if ((id === undefined) !== (dead === true)) command.error('error: expected the id of a delivery, or --dead');
+    if (id !== undefined && (options.endpoint ?? options.since) !== undefined) command.error('error: --endpoint and --since go with --dead');
+    return run(async () => {
+      const { redeliver, redeliverDead } = await webhookCommands();
+      await (id === undefined ? redeliverDead(options) : redeliver(id, options));
+      return exitCodes.done;
+    });
+  });
+
 program.command('demo').description('start everything, classify 360 handwritten digits over HTTP, show how it went, stop')
   .addOption(modelsOption())
   .addOption(keyOption())
@@ -129,6 +170,19 @@ function atLeastOne(text: string): number {
 function tenantName(text: string): string {
   if (!new RegExp(tenantPattern).test(text)) throw new InvalidArgumentError('expected up to 63 small letters, digits and dashes');
   return text;
+}
+
+function webhookSecret(text: string): string {
+  if (!/^whsec_([A-Za-z0-9+/]{4})+([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text)) throw new InvalidArgumentError('expected whsec_ and base64');
+  return text;
+}
+
+/** Milliseconds since the epoch. */
+function time(text: string): number {
+  if (/^[1-9]\d{0,4}[mhd]$/.test(text)) return Date.now() - duration(text);
+  const at = /^\d{4}-\d\d-\d\dT/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(at)) throw new InvalidArgumentError('expected a time as in 2026-11-23T05:06:32Z, or as in 90m, 12h or 7d');
+  return at;
 }
 
 /** Milliseconds. */

@@ -3,7 +3,7 @@
 import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
 import type { Logger } from '@millrace/process';
 import { bodyOf } from '@millrace/protocol';
-import { type Attempt, type ClaimedDelivery, type DeliveryRecord, type DeliveryStore, type EndpointStore, type Finished, hostOf, type KnownEndpoint } from '@millrace/queue';
+import type { Added, Attempt, ClaimedDelivery, DeliveryRecord, DeliveryStore, EndpointStore, Finished, KnownEndpoint } from '@millrace/queue';
 import type { DispatcherMetrics } from './metrics.ts';
 import type { Postbox } from './postbox.ts';
 
@@ -29,6 +29,10 @@ interface Lane {
   claiming: boolean;
   /** Whether Redis may hold more that is due. */
   more: boolean;
+  /** How many are claimed ahead: the host is not idle while Redis is asked for more. */
+  ahead: number;
+  /** Attempts that have ended since `ahead` was set. */
+  ended: number;
   usedAt: number;
 }
 
@@ -36,8 +40,9 @@ const pollMs = 500;
 const hostsPerPoll = 1000;
 /** Attempts under way at all hosts together. */
 const mostRunning = 1024;
-/** Claimed ahead: the host is not idle while Redis is asked for more. */
+/** Claimed ahead for each attempt that a host may have; more where it takes more between two looks. */
 const claimAhead = 4;
+const mostAhead = 1024;
 /** Lanes of hosts that were not used for so long are forgotten, and with them that they failed. */
 const forgottenMs = 900_000;
 const marginMs = 5000;
@@ -79,35 +84,57 @@ export class Courier {
     while (this.#ended.length > 0 || this.#writing) await this.#write();
   }
 
-  /** These have just become due. */
-  due(deliveries: readonly DeliveryRecord[]): void {
-    for (const host of new Set(deliveries.filter(({ status }) => status === 'pending').map(hostOf))) {
+  /** How many new deliveries to a host are to be claimed when they are added: none before older ones that are due. */
+  roomFor(host: string): number {
+    const { ahead, claimed, more, claiming, breaker } = this.#laneOf(host);
+    return this.#stopping || more || claiming || breaker.openUntil !== undefined ? 0 : ahead - claimed.length;
+  }
+
+  /** Of these, some were claimed for here, and others are due. */
+  take({ claimed, dueHosts }: Pick<Added, 'claimed' | 'dueHosts'>): void {
+    const lanes = new Set<Lane>();
+    for (const delivery of claimed) {
+      const lane = this.#laneOf(delivery.host);
+      lane.claimed.push(delivery);
+      lanes.add(lane);
+    }
+    for (const host of dueHosts) {
       const lane = this.#laneOf(host);
       lane.more = true;
-      this.#pump(lane);
+      lanes.add(lane);
+    }
+    for (const lane of lanes) {
+      if (this.#stopping) this.#giveBack(lane);
+      else this.#pump(lane);
     }
   }
 
   async #poll(): Promise<void> {
+    this.#measure();
     try {
-      for (const host of await this.#options.deliveries.dueHosts(hostsPerPoll)) {
-        const lane = this.#laneOf(host);
-        lane.more = true;
-        this.#pump(lane);
-      }
-      const before = performance.now() - forgottenMs;
-      for (const [host, { running, claimed, claiming, usedAt }] of this.#lanes) {
-        if (running === 0 && claimed.length === 0 && !claiming && usedAt < before) this.#lanes.delete(host);
-      }
+      this.take({ claimed: [], dueHosts: new Set(await this.#options.deliveries.dueHosts(hostsPerPoll)) });
     } catch (error) {
       this.#options.log.warn({ err: error }, 'due deliveries cannot be read');
     }
     if (!this.#stopping) this.#timer = setTimeout(() => { void this.#poll(); }, pollMs);
   }
 
+  /** Sees what each host has taken since the last time, and forgets those that had nothing to do for long. */
+  #measure(): void {
+    const before = performance.now() - forgottenMs;
+    for (const [host, lane] of this.#lanes) {
+      lane.ahead = Math.max(claimAhead * this.#options.perHost, Math.min(mostAhead, lane.ended));
+      lane.ended = 0;
+      if (lane.running === 0 && lane.claimed.length === 0 && !lane.claiming && lane.usedAt < before) this.#lanes.delete(host);
+    }
+  }
+
   #laneOf(host: string): Lane {
     let lane = this.#lanes.get(host);
-    if (!lane) this.#lanes.set(host, lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, usedAt: 0 });
+    if (!lane) {
+      lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, ahead: claimAhead * this.#options.perHost, ended: 0, usedAt: 0 };
+      this.#lanes.set(host, lane);
+    }
     lane.usedAt = performance.now();
     return lane;
   }
@@ -124,7 +151,7 @@ export class Courier {
       else if (breaker.mayStart(now)) void this.#carry(lane, claimed.shift() as ClaimedDelivery);
       else return this.#giveBack(lane);
     }
-    if (lane.more && !lane.claiming && !this.#stopping && claimed.length < perHost) void this.#claim(lane);
+    if (lane.more && !lane.claiming && !this.#stopping && claimed.length <= lane.ahead / 2) void this.#claim(lane);
   }
 
   async #claim(lane: Lane): Promise<void> {
@@ -132,14 +159,15 @@ export class Courier {
     const openMs = (breaker.openUntil ?? 0) - performance.now();
     // Whether it is closed or one probe may start: not asked for here, for who asks has the probe.
     if (openMs > 0) return;
-    const count = breaker.openUntil === undefined ? claimAhead * this.#options.perHost - lane.claimed.length : 1;
+    const count = breaker.openUntil === undefined ? lane.ahead - lane.claimed.length : 1;
     lane.claiming = true;
+    // What becomes due while Redis is asked makes it true again.
+    lane.more = false;
     try {
       const claimed = await this.#options.deliveries.claim(host, count);
-      lane.more = claimed.length === count;
+      lane.more ||= claimed.length === count;
       lane.claimed.push(...claimed);
     } catch (error) {
-      lane.more = false;
       this.#options.log.warn({ err: error }, 'deliveries cannot be claimed');
     } finally {
       lane.claiming = false;
@@ -168,6 +196,7 @@ export class Courier {
       log.warn({ err: error, deliveryId: claimed.record.id }, 'delivery was given up here');
     }
     lane.running--;
+    lane.ended++;
     this.#running--;
     if (this.#stopping) {
       if (this.#running === 0) this.#idle.resolve();
@@ -227,9 +256,9 @@ export class Courier {
     const { endpoints, deliveries } = this.#options;
     const told = (await endpoints.list(tenant)).filter(({ endpoint, health }) => endpoint.id !== id && endpoint.events.includes('endpoint.disabled') && !health.disabled);
     const body = bodyOf('endpoint.disabled', at, { endpoint_id: id, url, reason });
-    this.due(await deliveries.add(told.map(({ endpoint }) => ({
+    this.take(await deliveries.addAndClaim(told.map(({ endpoint }) => ({
       tenant, event: 'endpoint.disabled', eventId: `evt_${id}_disabled_${at}`, at, body, target: { kind: 'webhook', url: endpoint.url, endpointId: endpoint.id },
-    }))));
+    })), (host) => this.roomFor(host)));
   }
 
   /** What was claimed ahead may be claimed again at once. */

@@ -44,7 +44,7 @@ const courier = new Courier({
 courier.start();
 life.own('courier', () => courier.stop());
 
-const fanOut = new FanOut({ redis, endpoints, deliveries, onDue: (due) => courier.due(due) });
+const fanOut = new FanOut({ redis, endpoints, deliveries, courier });
 const readers = new PoolReaders({
   redis, connectBlocking: () => connectAs('blocking'), consumer: randomUUID(), onError: (error) => log.warn({ err: error }, 'results queue cannot be read'),
   onEvents: async (events) => {

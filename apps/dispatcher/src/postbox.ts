@@ -69,12 +69,17 @@ export class Postbox {
 
   async #queue(tenant: string, queue: string, body: string): Promise<Outcome> {
     const startedAt = performance.now();
-    const data = JSON.parse(body) as ReplyMessage;
+    const data = JSON.parse(body, keepDigits) as ReplyMessage;
     const added = await this.#options.replyQueues.add(tenant, queue, { id: data.id, name: data.type, data });
     const durationMs = performance.now() - startedAt;
     const result: AttemptResult = added ? { kind: 'answered', status: 200, durationMs, excerpt: '' } : { kind: 'refused', reason: 'the reply queue is full', durationMs };
     return { kind: 'tried', result, endpoint: undefined };
   }
+}
+
+/** BullMQ writes the data as JSON again: integers beyond 2^53 stay the text that they were. */
+function keepDigits(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
+  return typeof value === 'number' && !Number.isSafeInteger(value) && context?.source !== undefined ? JSON.rawJSON(context.source) : value;
 }
 
 const whyDisabled: Readonly<Record<DisabledReason, string>> = {

@@ -1,5 +1,5 @@
 // Events: what those are told who do not wait for a prediction.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { PredictionEvent } from './bundle.ts';
 import type { ReplyMessage } from './http-webhooks.ts';
 import type { Outcome } from './prediction.ts';
@@ -34,8 +34,7 @@ export function eventId(predictionId: string, event: PredictionEvent): string {
 
 /** A delivery's id: the time of its event, then a digest of event and target. Time-ordered, and the same for whoever makes it. */
 export function deliveryId(event: string, target: string, time: number): string {
-  const digest = createHash('sha256').update(`${event}\n${target}`).digest('hex').slice(0, 20);
-  return `${earliestDeliveryId(time)}${digest}`;
+  return earliestDeliveryId(time) + hash('sha256', `${event}\n${target}`).slice(0, 20);
 }
 
 /** Before every id of a delivery whose event was at this time (milliseconds since the epoch) or later. */

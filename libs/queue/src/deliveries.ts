@@ -61,6 +61,16 @@ export interface ClaimedDelivery {
   readonly leaseEndsAt: number;
 }
 
+/** What became of deliveries that were to be taken on. */
+export interface Added {
+  /** Those that were new. */
+  readonly fresh: readonly DeliveryRecord[];
+  /** Of these, those that were claimed at once. */
+  readonly claimed: readonly ClaimedDelivery[];
+  /** Hosts for which others of them are due. */
+  readonly dueHosts: ReadonlySet<string>;
+}
+
 /** How an attempt left a delivery; `waitMs` until the next one, where there is one. */
 export interface Finished {
   readonly claimed: ClaimedDelivery;
@@ -107,16 +117,39 @@ export class DeliveryStore {
   }
 
   /** Takes deliveries on, each once; returns those that were new. */
-  async add(deliveries: readonly NewDelivery[]): Promise<DeliveryRecord[]> {
-    if (deliveries.length === 0) return [];
-    const seconds = this.#retentionSeconds;
-    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * seconds);
-    const records = deliveries.map(recordOf);
-    const fresh = new Set(await this.#redis.millraceDeliver(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...records.flatMap((record, place) => {
-      const { body } = deliveries[place] as NewDelivery;
-      return [record.id, record.tenant, record.status === 'dead' ? '' : hostOf(record), JSON.stringify(record), body, seconds, forgetBefore];
-    })));
-    return records.filter(({ id }) => fresh.has(id));
+  async add(deliveries: readonly NewDelivery[]): Promise<readonly DeliveryRecord[]> {
+    return (await this.addAndClaim(deliveries, () => 0)).fresh;
+  }
+
+  /** The same, and claims new ones at once, as many for each host as there is room for. */
+  async addAndClaim(deliveries: readonly NewDelivery[], roomFor: (host: string) => number): Promise<Added> {
+    const added = { fresh: [] as DeliveryRecord[], claimed: [] as ClaimedDelivery[], dueHosts: new Set<string>() };
+    if (deliveries.length === 0) return added;
+    const room = new Map<string, number>();
+    const wanted = (host: string): boolean => {
+      const left = room.get(host) ?? roomFor(host);
+      room.set(host, left - 1);
+      return left > 0;
+    };
+    const all = deliveries.map((delivery) => {
+      const record = recordOf(delivery);
+      return { record, body: delivery.body, host: hostOf(record) };
+    });
+    const leaseEndsAt = performance.now() + leaseMs;
+    const [lease = '', ...flat] = await this.#redis.millraceDeliver(
+      deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#retentionSeconds, earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds), leaseMs,
+      ...all.flatMap(({ record, body, host }) => [record.id, record.tenant, record.status === 'dead' ? '' : host, JSON.stringify(record), body, wanted(host) ? '1' : '']),
+    );
+    const claims = new Map(Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1] === '1']));
+    for (const { record, body, host } of all) {
+      const isClaimed = claims.get(record.id);
+      if (isClaimed === undefined) continue;
+      claims.delete(record.id);
+      added.fresh.push(record);
+      if (isClaimed) added.claimed.push({ record, body, host, lease, leaseEndsAt });
+      else if (record.status === 'pending') added.dueHosts.add(host);
+    }
+    return added;
   }
 
   /** Hosts for which something is due, the longest waiting first. */

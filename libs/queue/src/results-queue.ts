@@ -31,7 +31,8 @@ export interface ResultsReaderOptions {
 
 const group = 'dispatchers';
 const blockMs = 5000;
-const entriesPerRead = 64;
+/** An entry has up to 64 events, and each of them may be told to 50 endpoints. */
+const entriesPerRead = 16;
 /** What a dispatcher has not dealt with by then is another's: its own work takes far less. */
 const abandonedMs = 15_000;
 const rescueEveryMs = 5000;

@@ -5,10 +5,11 @@ import { readFileSync } from 'node:fs';
 export interface Scripts {
   millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
-  millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
-  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
+  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<null>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
@@ -33,6 +34,7 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
     millraceDepth: { lua: read('depth.lua') },
     millraceEnroll: { lua: read('enroll.lua'), numberOfKeys: 1 },
+    millraceFeed: { lua: read('feed.lua'), numberOfKeys: 1 },
     millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
     millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },

@@ -41,6 +41,9 @@ export interface System {
   stop(): Promise<void>;
 }
 
+/** For webhooks to this machine itself, where nobody else can ask for them. */
+export const loopbackNetworks = '127.0.0.0/8,::1/128';
+
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 
 /** Starts everything and resolves once the API serves and every worker claims. Ends what it started where that fails. */
