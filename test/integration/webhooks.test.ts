@@ -98,7 +98,9 @@ test('410 disables an endpoint, nothing but failures disables one too, and other
   receiver.answer = ({ path }) => (path === '/failing' ? 500 : 204);
   const { body: { id } } = await predict(system, 'iris', iris);
   await until(() => at('/watcher').find(({ body }) => body.data.endpoint_id === failing.id), 'the second event');
-  expect((await endpoints.find(failing.id, 'default'))?.health.disabled?.reason).toBe('failing');
+  // Told first, disabled then.
+  const reason = await until(async () => (await endpoints.find(failing.id, 'default'))?.health.disabled?.reason, 'its end');
+  expect(reason).toBe('failing');
   const dead = await until(async () => { const record = await deliveryOf(id); return record.status === 'dead' && record; }, 'its end');
   expect(dead.reason).toMatch(/disabled|failed/);
 

@@ -92,7 +92,7 @@ const server = await createServer({
 });
 for (const pool of pools()) {
   await waiters.listenTo(pool);
-  await endpointStore.openPool(pool);
+  await endpointStore.openPool(pool).catch(onError);
 }
 const url = await server.listen({ host: config.host, port: config.port });
 // Requests that wait are answered with what there is, and streams end, else they would hold the server open.

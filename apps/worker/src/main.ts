@@ -58,7 +58,8 @@ const consumer = new Consumer({
 const replica = randomUUID();
 const marks = new Marks(redis, { pool, replica, retentionSeconds: config.retentionSeconds });
 life.own('marks', () => marks.close());
-await new EndpointStore(redis).openPool(pool);
+// A Redis that is full takes nothing new, but what waits must be run: dispatchers tell who listens again every minute.
+await new EndpointStore(redis).openPool(pool).catch(onError);
 const starts = new Starts(redis, pool, onError);
 await starts.start();
 life.own('starts', () => starts.stop());

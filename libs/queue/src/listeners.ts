@@ -22,9 +22,10 @@ export class StartListeners {
   }
 
   async start(): Promise<void> {
-    await this.#read();
     // Without Redis nothing runs either: then the last copy is as good as another.
-    this.#timer = setInterval(() => { this.#read().catch(() => {}); }, readEveryMs);
+    const read = () => this.#read().catch(() => {});
+    await read();
+    this.#timer = setInterval(() => { void read(); }, readEveryMs);
   }
 
   stop(): void {
@@ -32,8 +33,8 @@ export class StartListeners {
   }
 
   async #read(): Promise<void> {
-    await registerPool(this.#redis, this.#pool);
     const listeners = await this.#redis.hgetall(keysOf(this.#pool).listeners);
     this.#tenants = new Set(Object.entries(listeners).flatMap(([tenant, ends]) => (ends.split(' ').includes('running') ? [tenant] : [])));
+    await registerPool(this.#redis, this.#pool);
   }
 }
