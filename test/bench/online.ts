@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { startSystem, type System } from '../../apps/cli/src/embedded/system.ts';
 import { TaskProcess } from './children.ts';
+import { percentile, round } from './figures.ts';
 import { type LoadResult, runLoad } from './load.ts';
 import { commandCalls, readMetrics, type Sums } from './observe.ts';
 
@@ -236,17 +237,6 @@ class Scale {
     if (values) values.push(value);
     else this.#series.set(name, [value]);
   }
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const place = share * (sorted.length - 1);
-  const [low, high] = [sorted[Math.floor(place)] ?? NaN, sorted[Math.ceil(place)] ?? NaN];
-  return low + (high - low) * (place % 1);
-}
-
-function round(value: number): number {
-  return Number(value.toPrecision(5));
 }
 
 function table(figures: OnlineFigures, bareBatch: number): string {

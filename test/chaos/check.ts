@@ -71,3 +71,8 @@ function offBy({ outputs }: Prediction, expected: Readonly<Record<string, unknow
 function isCrashed({ error }: Prediction): boolean {
   return error?.type === '/problems/worker-crashed';
 }
+
+/** What is wrong with these, as a violation; none where there are none. */
+export function listed(what: string, which: readonly string[]): string[] {
+  return which.length > 0 ? [`${which.length} ${what}: ${which.slice(0, 3).join(', ')}`] : [];
+}

@@ -28,16 +28,19 @@ export class Client {
   /** Answered with an error: not accepted. */
   refused = 0;
   readonly #url: string;
+  readonly #webhook: { readonly url: string } | undefined;
   readonly #served: Served[] = [];
 
-  constructor(url: string) {
+  /** `webhookUrl`: where every prediction's end is to be told. */
+  constructor(url: string, webhookUrl?: string) {
     this.#url = `${url}/api/v1/predictions`;
+    this.#webhook = webhookUrl === undefined ? undefined : { url: webhookUrl };
   }
 
   /** Submits a prediction, and with `waitSeconds` waits for its result; undefined where it was refused. */
   async post({ asked, waitSeconds = 0 }: { asked: Case; waitSeconds?: number }): Promise<Accepted | undefined> {
     const sentAt = performance.now();
-    const { status, body } = await this.#send('', { model: asked.model, inputs: asked.inputs }, waitSeconds > 0 ? { prefer: `wait=${waitSeconds}` } : {});
+    const { status, body } = await this.#send('', this.#request(asked), waitSeconds > 0 ? { prefer: `wait=${waitSeconds}` } : {});
     if (status >= 300) return this.#refuse();
     const prediction = body as Prediction;
     if (prediction.status === 'succeeded') this.#served.push({ sentAt, answeredAt: performance.now() });
@@ -45,7 +48,7 @@ export class Client {
   }
 
   async postBatch(all: readonly Case[]): Promise<void> {
-    const { status, body } = await this.#send(':batch', { requests: all.map(({ model, inputs }) => ({ model, inputs })) });
+    const { status, body } = await this.#send(':batch', { requests: all.map((asked) => this.#request(asked)) });
     if (status >= 300) return void all.map(() => this.#refuse());
     for (const { index, prediction } of (body as PredictionBatch).results) {
       if (prediction) this.#accept(prediction, all[index] as Case);
@@ -71,6 +74,10 @@ export class Client {
   servedAfter(moment: number): number | undefined {
     const after = this.#served.filter(({ sentAt }) => sentAt >= moment).map(({ answeredAt }) => answeredAt);
     return after.length > 0 ? Math.min(...after) : undefined;
+  }
+
+  #request({ model, inputs }: Case): object {
+    return { model, inputs, ...(this.#webhook && { webhook: this.#webhook }) };
   }
 
   #refuse(): undefined {

@@ -16,13 +16,15 @@ export interface Fault {
   readonly clocksOffMs?: readonly number[];
   /** At each of its moments one process ends, and is started again. */
   readonly endsProcesses?: boolean;
+  /** There is somebody who is told of results. In the long form there always is. */
+  readonly told?: boolean;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
   readonly takesWorkers?: boolean;
   /**
-   * What recovery is. `served`: a new prediction gets its result. `rerun`: everything accepted before runs (again).
-   * Without it the fault is no interruption.
+   * What recovery is. `served`: a new prediction gets its result. `rerun`: everything accepted before runs (again). `told`:
+   * the end that waited the longest for it is told. Without it the fault is no interruption.
    */
-  readonly recovery?: 'served' | 'rerun';
+  readonly recovery?: 'served' | 'rerun' | 'told';
   strike(stage: Stage, form: Form): Promise<number[]>;
 }
 
@@ -217,6 +219,47 @@ export const faults: readonly Fault[] = [
         }
       }));
       return stops;
+    },
+  },
+  {
+    name: 'told',
+    title: '`kill -9` of dispatcher, receiver, workers and Redis, each at random moments',
+    told: true,
+    takesWorkers: true,
+    endsProcesses: true,
+    recovery: 'told',
+    async strike(stage, { long, random }) {
+      const { dispatcher, audience, redis, history } = stage;
+      const kills: number[] = [];
+      const end = async (service: Service, ready: string) => {
+        const over = history.disrupt(service.name);
+        process.kill(service.pid as number, 'SIGKILL');
+        kills.push(performance.now());
+        await history.next(service.name, ready);
+        over();
+      };
+      const endRedis = async () => {
+        const over = history.disrupt();
+        await redis.kill();
+        await seconds(0.5);
+        await redis.revive();
+        over();
+      };
+      // Drawn before anything happens, so that it is up to the seed alone.
+      const draw = (strike: (worker: Service) => Promise<void>) => Array.from({ length: long ? 10 : 1 }, () => ({ pause: (long ? 10 : 4) * random(), worker: stage.drawWorker(random), strike }));
+      const plans = [
+        draw(() => end(dispatcher, 'dispatcher is ready')),
+        draw(() => end(audience?.receiver as Service, 'receiver is ready')),
+        draw((worker) => end(worker, 'worker is ready')),
+        draw(endRedis),
+      ];
+      await Promise.all(plans.map(async (plan) => {
+        for (const { pause, worker, strike } of plan) {
+          await seconds(pause);
+          await strike(worker);
+        }
+      }));
+      return kills;
     },
   },
   writesRefused('memory-limit', 'Redis at its memory limit', async ({ redis: { admin } }) => {

@@ -15,7 +15,7 @@ import { type Trial, trial } from './trial.ts';
 
 const usage = `Usage: npm run test:chaos -- [--long] [--seed <number>] [--fault <name>]... [--json | --markdown] [--logs <file>]
 
-  --long      every fault, and for longer: about 20 minutes; the short form takes two
+  --long      every fault, and for longer: about 25 minutes; the short form takes three
   --seed      of the load and of the faults' choices; 1 without it
   --fault     only this one, also one of the long form
   --json      one JSON object a fault

@@ -10,6 +10,9 @@ const columns: readonly { readonly heading: string; readonly of: (trial: Trial) 
   { heading: 'worker-crashed', of: ({ crashed }) => crashed },
   { heading: 'refused', of: ({ refused }) => refused },
   { heading: 'no answer', of: ({ unanswered }) => unanswered },
+  { heading: 'webhooks', of: ({ told }) => told?.expected ?? '–' },
+  { heading: 'lost', of: ({ told }) => told?.untold ?? '–' },
+  { heading: 'again', of: ({ told }) => told?.again ?? '–' },
   { heading: 'recovery, s', of: ({ recoverySeconds }) => recoverySeconds?.toFixed(1) ?? '–' },
 ];
 const nameWidth = 20;

@@ -1,7 +1,9 @@
-// The processes that a fault strikes: Redis, an API and workers, each started again when it dies.
+// The processes that a fault strikes: Redis, an API and workers, and a dispatcher and a receiver where somebody is told of
+// results. Each is started again when it dies.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Service, type ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { freePort } from '../integration/free-port.ts';
+import { Audience } from './audience.ts';
 import { History } from './history.ts';
 import { Proxy } from './proxy.ts';
 import { ChaosRedis } from './redis.ts';
@@ -12,11 +14,16 @@ export interface StageOptions {
   /** Whether API and workers reach Redis through the proxy. */
   readonly proxied: boolean;
   readonly workers: number;
+  /** Whether there are a dispatcher and a receiver. */
+  readonly told: boolean;
   /** How far their clocks are off, in turn. */
   readonly clocksOffMs: readonly number[];
   /** Takes what the processes log, but for their micro-batches. */
   readonly onLog: ServiceLog;
 }
+
+/** Enough for a receiver that is struck time and again. */
+const retrySeconds = '1,1,2,2,5,5,5,10,10,10,20,20,20';
 
 const sourceOf = (app: string) => new URL(`../../apps/${app}/src/main.ts`, import.meta.url).pathname;
 
@@ -26,11 +33,13 @@ export class Stage {
   readonly proxy: Proxy;
   readonly api: Service;
   readonly workers: readonly Service[];
+  readonly dispatcher: Service;
   readonly history: History;
+  #audience: Audience | undefined;
 
   private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, workers, clocksOffMs, onLog }: StageOptions) {
     this.history = new History(onLog);
-    const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models };
+    const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models, MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
     const { hear } = this.history;
     this.redis = redis;
     this.proxy = proxy;
@@ -41,19 +50,28 @@ export class Stage {
       const args = ['--inspect-port=127.0.0.1:0', ...clockOff(clocksOffMs[index] ?? 0), sourceOf('worker')];
       return new Service(`worker ${index + 1}`, args, { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'debug' }, hear);
     });
+    this.dispatcher = new Service('dispatcher', [sourceOf('dispatcher')], { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_WEBHOOK_RETRY_SECONDS: retrySeconds }, hear);
   }
 
-  /** Resolves once the API serves and every worker claims. */
+  /** Resolves once the API serves, every worker claims and everybody who is told is there. */
   static async start(options: StageOptions): Promise<Stage> {
     const redis = await ChaosRedis.start(options.redisServer);
     const stage = new Stage(redis, await Proxy.start(redis.port), await freePort(), options);
     try {
-      await Promise.all([stage.api.start('api is ready'), ...stage.workers.map((worker) => worker.start('worker is ready'))]);
+      await Promise.all([
+        stage.api.start('api is ready'), ...stage.workers.map((worker) => worker.start('worker is ready')), options.told && stage.dispatcher.start('dispatcher is ready'),
+      ]);
+      if (options.told) stage.#audience = await Audience.start(stage.url, stage.history.hear);
     } catch (error) {
       await stage.stop();
       throw error;
     }
     return stage;
+  }
+
+  /** Those who are told; undefined where nobody is. */
+  get audience(): Audience | undefined {
+    return this.#audience;
   }
 
   /** The worker that the seed points at. */
@@ -67,7 +85,8 @@ export class Stage {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.api, ...this.workers].map((service) => service.stop()));
+    await Promise.all([this.api, this.dispatcher, ...this.workers].map((service) => service.stop()));
+    await this.#audience?.stop();
     this.proxy.stop();
     await this.redis.stop();
   }

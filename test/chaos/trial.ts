@@ -4,7 +4,8 @@ import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { randomOf } from '../integration/random.ts';
 import { until } from '../integration/until.ts';
 import type { Cases } from './cases.ts';
-import { check, type Verdict } from './check.ts';
+import { check, listed, type Verdict } from './check.ts';
+import { checkTold } from './check-told.ts';
 import { Client } from './client.ts';
 import type { Fault } from './faults.ts';
 import type { History } from './history.ts';
@@ -31,6 +32,8 @@ export interface Trial {
   readonly duplicates: number;
   readonly doubleExecutions: number;
   readonly crashed: number;
+  /** Webhooks that had to arrive, those that did not, and those that came again; undefined where nobody is told. */
+  readonly told: { readonly expected: number; readonly untold: number; readonly again: number } | undefined;
   readonly recoverySeconds: number | undefined;
   /** What must not be; none where all is well. */
   readonly violations: readonly string[];
@@ -42,25 +45,28 @@ const calmSeconds = (long: boolean) => (long ? 3 : 1);
 const recoveryLimitSeconds = 60;
 
 export async function trial(fault: Fault, { seed, long, cases, redisServer, models, onLog }: TrialOptions): Promise<Trial> {
-  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, clocksOffMs: fault.clocksOffMs ?? [], onLog });
+  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, told: long || (fault.told ?? false), clocksOffMs: fault.clocksOffMs ?? [], onLog });
   try {
-    const client = new Client(stage.url);
+    const client = new Client(stage.url, stage.audience?.url);
     const load = new Load(client, cases, randomOf(seed));
     await seconds(calmSeconds(long));
     const { moments, failures } = await struck(fault, { stage, client, long, seed });
     await seconds(calmSeconds(long));
     await load.stop();
     const verdict = await check(client, fault.takesWorkers ?? false);
+    const told = stage.audience && await checkTold(client, stage.audience);
 
     const recoveries = moments.map((moment) => (fault.recovery === 'rerun' ? rerunAfter(moment, client, stage.history) : client.servedAfter(moment) ?? Infinity) - moment);
+    const recoveryMs = fault.recovery === 'told' ? told?.longestMs : recoveries.length > 0 ? Math.max(...recoveries) : undefined;
     const { count, unexplained } = stage.history.doubles();
     const crashes = stage.history.ends - (fault.endsProcesses ? moments.length : 0);
     return {
       fault: fault.name, title: fault.title,
       accepted: verdict.accepted, refused: client.refused, unanswered: load.unanswered, canceled: verdict.canceled,
       lost: verdict.lost.length, duplicates: verdict.duplicates.length, doubleExecutions: count, crashed: verdict.crashed,
-      recoverySeconds: moments.length > 0 ? Math.max(...recoveries) / 1000 : undefined,
-      violations: [...failures, ...violationsOf(verdict, unexplained), ...(crashes > 0 ? [`${crashes} processes ended by themselves`] : [])],
+      told: told && { expected: told.expected, untold: told.untold.length, again: told.toldAgain },
+      recoverySeconds: recoveryMs && recoveryMs / 1000,
+      violations: [...failures, ...violationsOf(verdict, unexplained), ...(told ? [...listed('not told', told.untold), ...told.wrong] : []), ...(crashes > 0 ? [`${crashes} processes ended by themselves`] : [])],
     };
   } finally {
     await stage.stop();
@@ -86,12 +92,11 @@ function rerunAfter(moment: number, client: Client, history: History): number {
 }
 
 function violationsOf({ accepted, lost, duplicates, wrong }: Verdict, unexplained: readonly string[]): string[] {
-  const told = (what: string, ids: readonly string[]) => (ids.length > 0 ? [`${ids.length} ${what}: ${ids.slice(0, 3).join(', ')}`] : []);
   return [
-    ...told('lost', lost),
-    ...told('with two results', duplicates),
-    ...told('with a wrong end', wrong),
-    ...told('run twice without a reason', unexplained),
+    ...listed('lost', lost),
+    ...listed('with two results', duplicates),
+    ...listed('with a wrong end', wrong),
+    ...listed('run twice without a reason', unexplained),
     ...(accepted === 0 ? ['nothing was accepted'] : []),
   ];
 }

@@ -16,6 +16,9 @@ const wrongPassword = 'canaryWrong52c8e4';
 const text = 'canaryTensor19d06b';
 const metadata = 'canaryMetadata8e27c5';
 const header = 'canaryHeader4b90fa';
+const target = 'canaryTarget60ad3b';
+/** Nothing is sent there: no dispatcher runs. */
+const webhook = { url: `https://93.184.215.14/${target}` };
 /** A float32 holds it exactly. */
 const number = 31_415_926;
 /** 64 KiB of numbers and more travel beside their bundle. */
@@ -97,7 +100,7 @@ test('no secret and no tensor is logged, whatever fails', async () => {
   type Body = { readonly id: string; readonly status: string };
   const post = (body: unknown, more: Record<string, string> = {}) =>
     fetch(predictions, { method: 'POST', headers: { ...headers, ...more }, body: typeof body === 'string' ? body : JSON.stringify(body) });
-  const strings = { model: 'string-concat', inputs: [[text, text]], metadata: { note: metadata } };
+  const strings = { model: 'string-concat', inputs: [[text, text]], metadata: { note: metadata }, webhook };
   const floats = { model: 'fails-on-negative', inputs: [[number]], metadata: { note: metadata } };
   const wait = { prefer: `wait=30, ${header}` };
   const succeeds = (body: unknown) => until(async () => (await (await post(body, wait)).json() as Body).status === 'succeeded', 'a prediction', 90);
@@ -109,9 +112,15 @@ test('no secret and no tensor is logged, whatever fails', async () => {
   const refused = await (await post(floats, wait)).text();
   expect(system.leaks([String(number), metadata], refused)).toEqual([String(number), metadata]);
 
+  const signing = (await (await fetch(`${system.url}/api/v1/webhook-secret`, { headers })).json() as { secret: string }).secret.slice('whsec_'.length);
+  const endpoints = `${system.url}/api/v1/webhook-endpoints`;
+  const register = (url: string) => fetch(endpoints, { method: 'POST', headers, body: JSON.stringify({ url, description: target }) });
+  expect((await register(webhook.url)).status).toBe(201);
+
   // What the API refuses.
   const answers = await Promise.all([
     post(`{"model":"iris","inputs":"${text}`), post(`{"${text}":NaN}`), post({ model: text, inputs: text }), post({ ...strings, inputs: [[number, text]] }), post({ ...strings, surprise: text }),
+    post({ ...strings, webhook: { url: `https://10.0.0.1/${target}` } }), register(`https://me:${target}@example.com/`), fetch(`${endpoints}/${target}`, { headers }),
     post(strings, { 'content-type': `text/${header}` }), post(strings, { 'content-encoding': header }), post(strings, { 'content-encoding': 'gzip' }),
     post(strings, { authorization: `Bearer ${newKeyText().slice(0, 17)}${secret}` }), post(strings, { authorization: `Basic ${header}` }),
     fetch(`${predictions}/${header}?wait=${header}`, { headers }), fetch(`${system.url}/${header}?key=${key}`, { headers, method: 'POST', body: await promisify(gzip)(text) }),
@@ -153,7 +162,7 @@ test('no secret and no tensor is logged, whatever fails', async () => {
     await succeeds(strings);
   }
   process.kill(system.redis.pid, 'SIGSTOP');
-  const hanging = [post(strings, wait), post(large), post(floats), fetch(`${predictions}/${lost.id}`, { headers })];
+  const hanging = [post(strings, wait), post(large), post(floats), fetch(`${predictions}/${lost.id}`, { headers }), register(webhook.url)];
   await Promise.race(hanging);
   process.kill(system.redis.pid, 'SIGKILL');
   expect((await Promise.all(hanging)).map(({ status }) => status)).toEqual(hanging.map(() => 503));
@@ -182,5 +191,5 @@ test('no secret and no tensor is logged, whatever fails', async () => {
   for (const failure of ['Parse Error', 'not valid JSON', 'OOM', 'NOPERM', 'ECONNREFUSED', 'WRONGPASS', 'got something else']) {
     expect([failure, system.output.includes(failure)]).toEqual([failure, true]);
   }
-  expect(system.leaks([password, wrongPassword, secret, text, metadata, header, String(number), Buffer.from(Float32Array.of(number).buffer)])).toEqual([]);
+  expect(system.leaks([password, wrongPassword, secret, signing, target, text, metadata, header, String(number), Buffer.from(Float32Array.of(number).buffer)])).toEqual([]);
 });

@@ -1,43 +1,17 @@
 // The command line as a user meets it: what it prints, how it exits, and that nothing stays behind.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
-import { root, startTestSystem, temporaryFolder, type TestSystem, until, within } from './rig.ts';
+import { descendants, launch, lives, millrace, output, stop } from './cli-rig.ts';
+import { startTestSystem, temporaryFolder, type TestSystem, until, within } from './rig.ts';
 
-const main = path.join(root, 'apps/cli/src/main.ts');
-const env = { ...process.env, MILLRACE_REDIS_SERVER: findRedisServer() };
 const irisInputs = '[[5.1,3.5,1.4,0.2]]';
 
 let system: TestSystem;
 beforeAll(async () => { system = await startTestSystem(); });
 afterAll(() => system.stop());
-
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a command to its end. */
-async function millrace(args: readonly string[], input = '', more: Record<string, string> = {}): Promise<Ended> {
-  const { child, said } = launch(args, 'pipe', more);
-  child.stdin?.end(input);
-  const [code] = await once(child, 'close');
-  return { code, ...said };
-}
-
-function launch(args: readonly string[], stdin: 'pipe' | 'ignore' = 'ignore', more: Record<string, string> = {}): { child: ChildProcess; said: { out: string; err: string } } {
-  const child = spawn(process.execPath, [main, ...args], { env: { ...env, ...more }, stdio: [stdin, 'pipe', 'pipe'] });
-  onTestFinished(async () => { await within(20, stop(child), 'the end').catch(() => killAll(child)); });
-  const said = { out: '', err: '' };
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => { said.out += text; });
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => { said.err += text; });
-  return { child, said };
-}
 
 interface Up {
   readonly child: ChildProcess;
@@ -53,41 +27,6 @@ async function up(data: string, args: readonly string[] = [], more: Record<strin
     return said.out.includes('Ctrl-C');
   }, 'millrace up');
   return { child, said, url: /http:\/\/[\d.]+:\d+/.exec(said.out)?.[0] as string };
-}
-
-/** Ctrl-C; the exit code. */
-async function stop(child: ChildProcess): Promise<number | null> {
-  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
-  const ended = once(child, 'exit');
-  child.kill('SIGINT');
-  await ended;
-  return child.exitCode;
-}
-
-/** For one that does not stop. */
-async function killAll({ pid = 0 }: ChildProcess): Promise<void> {
-  for (const one of [pid, ...await descendants(pid)].filter(lives)) process.kill(one, 'SIGKILL');
-}
-
-/** The processes below one, and theirs: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/ps.html */
-async function descendants(pid: number): Promise<number[]> {
-  const table = (await output('ps', ['-A', '-o', 'pid=,ppid='])).trim().split('\n').map((line) => line.trim().split(/\s+/).map(Number));
-  const below = (parent: number): number[] => table.filter(([, of]) => of === parent).flatMap(([child = 0]) => [child, ...below(child)]);
-  return below(pid);
-}
-
-function output(file: string, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(file, args, (error, stdout) => (error ? reject(error) : resolve(stdout)));
-  });
-}
-
-function lives(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
 }
 
 /** Pastes the line into a shell; where there is no curl, sends what it would send. */
@@ -192,10 +131,11 @@ test('models are listed with versions, aliases and signatures', async () => {
   expect(out).toMatch(/^no-batch@1 +x float32\[3, ?2\], y float32/m);
 });
 
-test('demo classifies the digits and leaves nothing behind', async () => {
+test('demo classifies the digits, sends a webhook and leaves nothing behind', async () => {
   const { code, out } = await millrace(['demo']);
   expect(code).toBe(0);
   expect(Number(/accuracy +([\d.]+) %/.exec(out)?.[1])).toBeGreaterThan(97);
+  expect(out.match(/signature verified, answered (\d+)/g)).toEqual([500, 500, 204].map((status) => `signature verified, answered ${status}`));
   expect(out).toContain('Stopped.');
   const url = /Up at (\S+)\./.exec(out)?.[1] as string;
   await expect(fetch(url)).rejects.toThrow('fetch failed');

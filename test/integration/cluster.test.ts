@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { Bare } from './event-client.ts';
 import { type RedisCluster, startCluster } from './redis-cluster.ts';
+import { Receiver } from './receiver.ts';
 import { bundledModels, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
 
 /** The slot of `{default}` is 5718, on the second of three nodes; that of `{far}` is 3845, on the first. */
@@ -23,7 +25,7 @@ beforeAll(async () => {
     await cp(path.join(bundledModels, name, '1'), path.join(models, `far-${name}`, '1'), { recursive: true });
     await writeFile(path.join(models, `far-${name}`, 'model.yaml'), 'pool: far\n');
   }
-  system = await startTestSystem({ models, redisUrl: cluster.url });
+  system = await startTestSystem({ models, redisUrl: cluster.url, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
 });
 afterAll(async () => {
   await system.stop();
@@ -69,6 +71,37 @@ test.each([['default', ''], ['far', 'far-']])('pool %s: waits, batches, large pa
   const canceled = await send(system, 'POST', `/api/v1/predictions/${id}/cancel`);
   process.kill(pid, 'SIGCONT');
   expect([canceled.status, canceled.body.status, (await waiting).body.status]).toEqual([200, 'canceled', 'canceled']);
+});
+
+test('webhooks, registered endpoints and reply queues of every pool', async () => {
+  await startFarWorker();
+  const receiver = await Receiver.start();
+  onTestFinished(() => receiver.stop());
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/all` });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
+  for (const model of ['iris', 'far-iris']) {
+    const { body: { id } } = await predict(system, model, [[5.1, 3.5, 1.4, 0.2]], { webhook: { url: `${receiver.url}/mine` }, reply_queue: 'scores' });
+    await until(() => receiver.of(id).length === 2, 'both webhooks');
+    expect(new Set(receiver.of(id).map(({ path: where }) => where))).toEqual(new Set(['/all', '/mine']));
+    const { body } = await until(async () => {
+      const answer = await send(system, 'GET', `/api/v1/deliveries?prediction_id=${id}&status=delivered`);
+      return answer.body.deliveries.length === 3 && answer;
+    }, 'all three deliveries');
+    expect(body.deliveries.map(({ reply_queue: queue }: { reply_queue: string | null }) => queue)).toContain('scores');
+  }
+});
+
+test('event streams tell of the pools of all nodes', async () => {
+  await startFarWorker();
+  const tail = await Bare.open(`${system.url}/api/v1/events`);
+  const [far] = await enqueue('far-digits-deep', 1) as [string];
+  const one = await Bare.open(`${system.url}/api/v1/predictions/${far}/events`);
+  const ids = [far, ...await enqueue('digits-deep', 1)];
+  await until(() => tail.seen.length === ids.length, 'both ends');
+  expect(new Set(tail.seen.map(({ data }) => data.data.id))).toEqual(new Set(ids));
+  expect(tail.lastEventId).toMatch(/^(?:default|far):[\d-]+,(?:default|far):[\d-]+$/);
+  await one.text();
+  expect(one.seen.at(-1)).toMatchObject({ type: 'completed', data: { id: far } });
 });
 
 test('a node that is killed takes its pool with it until it is back; what was accepted is done', async () => {

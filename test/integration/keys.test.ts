@@ -1,7 +1,7 @@
 // Tenants, keys and what they may: on the routes that the running server has, whichever they are.
 import { randomUUID } from 'node:crypto';
 import { type ApiKey, newKeyText, scopes } from '@millrace/protocol';
-import { connect, KeyStore, type NewKey, type Redis } from '@millrace/queue';
+import { BackfillStore, connect, KeyStore, type NewKey, type Redis } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { type Answer, freePort, send, startApp, startTestSystem, type TestSystem, until, within } from './rig.ts';
 
@@ -30,7 +30,7 @@ let store: KeyStore;
 let admin: string;
 
 beforeAll(async () => {
-  system = await startTestSystem({ privateRedis: true, apiNodeArgs: ['--import', tellRoutes] });
+  system = await startTestSystem({ privateRedis: true, apiNodeArgs: ['--import', tellRoutes], env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_BACKFILL_INPUTS: '/', MILLRACE_BACKFILL_OUTPUTS: '/' } });
   redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
   store = new KeyStore(redis);
 });
@@ -110,6 +110,36 @@ test('a refusal says what is missing', async () => {
   expect((await send(system, 'GET', '/api/v1/models', undefined, { 'x-api-key': text })).status).toBe(200);
   expect((await send(system, 'GET', '/api/v1/models', undefined, { authorization: 'Basic bXJrOm1yaw==' })).status).toBe(401);
   expect((await send(system, 'GET', '/nowhere')).status).toBe(404);
+});
+
+test('every route that takes an id finds nothing of another tenant, and changes nothing', async () => {
+  const [owner, stranger] = [authorization(admin), authorization((await newKey({ tenant: 'b' })).text)];
+  const prediction = (await post(admin, iris, { prefer: 'wait=30' })).body;
+  const endpoint = (await send(system, 'POST', '/api/v1/webhook-endpoints', { url: 'http://127.0.0.1:9/' }, owner)).body;
+  const delivery = (await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/test`, undefined, owner)).body;
+  await new BackfillStore(redis, 60).announce();
+  const backfill = (await send(system, 'POST', '/api/v1/backfills', { model: 'iris', input: { uri: '/in.csv' }, output: { uri: '/out.csv' } }, owner)).body;
+  const own: Record<string, string> = { 'predictions': prediction.id, 'backfills': backfill.id, 'webhook-endpoints': endpoint.id, 'deliveries': delivery.id };
+  const bodies: Record<string, object> = { PATCH: { description: 'mine' }, recover: { since: '2026-01-01T00:00:00Z' } };
+
+  const routes = (system.logs.filter(({ msg }) => msg === 'route') as unknown as Route[]).filter(({ url }) => /\/:id\b/.test(url));
+  expect(routes.length).toBeGreaterThan(12);
+  for (const { method, url } of routes) {
+    const [, family = '', rest = ''] = /^\/api\/v1\/([\w-]+)\/:id(?:\/([\w/]+))?$/.exec(url) ?? [];
+    expect(Object.keys(own)).toContain(family);
+    const { status, headers } = await send(system, method, url.replace(':id', own[family] as string), bodies[method] ?? bodies[rest], stranger);
+    expect([method, url, status, headers.get('content-type')]).toEqual([method, url, 404, 'application/problem+json']);
+  }
+  for (const list of ['backfills', 'webhook-endpoints', 'deliveries']) expect(Object.values((await send(system, 'GET', `/api/v1/${list}`, undefined, stranger)).body)[0]).toEqual([]);
+  expect((await send(system, 'POST', '/api/v1/deliveries:redeliver', {}, stranger)).body.redelivered).toBe(0);
+
+  expect((await send(system, 'GET', `/api/v1/backfills/${backfill.id}`, undefined, owner)).body).toEqual(backfill);
+  const { secret, ...unchanged } = endpoint;
+  expect((await send(system, 'GET', `/api/v1/webhook-endpoints/${endpoint.id}`, undefined, owner)).body).toEqual(unchanged);
+  expect((await send(system, 'GET', `/api/v1/webhook-endpoints/${endpoint.id}/secret`, undefined, owner)).body.secret).toBe(secret);
+  const secretOf = async (caller: Record<string, string>) => (await send(system, 'GET', '/api/v1/webhook-secret', undefined, caller)).body.secret as string;
+  expect(await secretOf(owner)).not.toBe(await secretOf(stranger));
+  expect((await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`, undefined, owner)).status).toBe(204);
 });
 
 test('predictions of another tenant are not there', async () => {

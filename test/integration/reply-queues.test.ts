@@ -48,6 +48,14 @@ test('each result is one job, whatever its end', async () => {
   expect(taken.find(({ data }) => data.data.id === expired.id)?.data.data).toEqual(ended.body);
 });
 
+test('long integers keep their digits', async () => {
+  const { body: { id } } = await send(system, 'POST', '/api/v1/predictions', '{"model":"int64-double","inputs":[[9007199254740993,-9223372036854775808]],"reply_queue":"digits"}');
+  const redis = new Redis(system.redisAdminUrl as string);
+  onTestFinished(() => redis.disconnect());
+  const text = await until(async () => await redis.hget(`${prefix}:digits:evt_${id}_completed`, 'data') ?? undefined, 'the job');
+  expect(text).toContain('[[9007199254740993,-9223372036854775808]]');
+});
+
 test('a name that is none is refused with its place', async () => {
   const { status, body } = await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: iris, reply_queue: 'a:b' });
   expect({ status, pointer: body.errors[0].pointer }).toEqual({ status: 422, pointer: '#/reply_queue' });

@@ -103,15 +103,18 @@ export interface Answer {
   readonly body: any;
 }
 
-/** Sends a request to the API; a body that is no string is sent as JSON. */
+/** Sends a request to the API; a body that is no string is sent as JSON. An event stream is left once it has begun. */
 export async function send({ url }: System, method: string, where: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
   const response = await fetch(url + where, {
     method,
     headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
     ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   });
-  const text = await response.text();
-  const json = response.headers.get('content-type')?.includes('json');
+  const type = response.headers.get('content-type');
+  // It need not end.
+  if (type === 'text/event-stream') await response.body?.cancel();
+  const text = type === 'text/event-stream' ? '' : await response.text();
+  const json = type?.includes('json');
   return { status: response.status, headers: response.headers, body: json && text !== '' ? JSON.parse(text) : text };
 }
 

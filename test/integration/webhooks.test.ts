@@ -3,7 +3,7 @@ import { newSecret } from '@millrace/delivery';
 import { connect, DeliveryStore, type Endpoint, EndpointStore, type Redis } from '@millrace/queue';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Receiver, verify } from './receiver.ts';
-import { predict, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freePort, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
 let system: TestSystem;
@@ -13,7 +13,7 @@ let endpoints: EndpointStore;
 let deliveries: DeliveryStore;
 
 beforeAll(async () => {
-  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5' } });
+  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '30' } });
   redis = connect({ redisUrl: system.redisUrl }, 'worker', () => {});
   endpoints = new EndpointStore(redis);
   deliveries = new DeliveryStore(redis, 3600);
@@ -136,4 +136,108 @@ test('a host that does not answer delays nobody else', async () => {
   const sent = await Promise.all(Array.from({ length: 60 }, () => predict(system, 'iris', iris)));
   await until(() => sent.every(({ body: { id } }) => receiver.of(id).some(({ path }) => path === '/healthy')), 'the healthy ones', 10);
   expect(silent.received.length).toBeLessThanOrEqual(8);
+});
+
+const tenantSecret = async () => (await send(system, 'GET', '/api/v1/webhook-secret')).body.secret as string;
+const pixels = [Array.from({ length: 64 }, () => 1)];
+
+test('the webhook that a request names is told of every end, and of the start where that is asked for', async () => {
+  const secret = await tenantSecret();
+  const webhook = { url: `${receiver.url}/mine`, events: ['prediction.started', 'prediction.completed', 'prediction.failed', 'prediction.canceled', 'prediction.expired'] };
+  const { body: completed } = await predict(system, 'iris', iris, { webhook });
+  const { body: expired } = await predict(system, 'digits-deep', pixels, { webhook, deadline_ms: 1 });
+  const { body: failed } = await predict(system, 'fails-on-negative', [[-1]], { webhook });
+  const { body: { id: canceled } } = await send(system, 'POST', '/api/v1/predictions', { model: 'digits-deep', inputs: Array.from({ length: 200 }, () => pixels[0]), webhook });
+  const { status } = await send(system, 'POST', `/api/v1/predictions/${canceled}/cancel`);
+  expect(status).toBe(200);
+  const types = (id: string) => new Set(receiver.of(id).map(({ body }) => body.type));
+  await until(() => types(completed.id).has('prediction.completed') && types(completed.id).has('prediction.started'), 'start and completion');
+  await until(() => types(expired.id).has('prediction.expired'), 'the expiry');
+  await until(() => types(failed.id).has('prediction.failed'), 'the failure');
+  await until(() => types(canceled).has('prediction.canceled'), 'the cancellation');
+  for (const received of receiver.received) verify(secret, received);
+  const thin = receiver.of(completed.id).find(({ body }) => body.type === 'prediction.completed')?.body;
+  const { outputs: _outputs, labels: _labels, ...summary } = completed;
+  expect(thin).toEqual({ type: 'prediction.completed', timestamp: completed.completed_at, data: summary });
+  expect(receiver.of(failed.id).find(({ body }) => body.type === 'prediction.failed')?.body.data.error).toEqual(failed.error);
+});
+
+test('outputs that are too long are left out of a full payload, and said to be', async () => {
+  const webhook = { url: receiver.url, payload: 'full' };
+  const { body: small } = await predict(system, 'iris', iris, { webhook });
+  const { body: large } = await predict(system, 'iris', Array.from({ length: 2000 }, () => iris[0]), { webhook });
+  const [of] = await until(() => receiver.of(small.id).length > 0 && receiver.of(small.id), 'the small one');
+  expect(of?.body.data).toEqual(small);
+  const [cut] = await until(() => receiver.of(large.id).length > 0 && receiver.of(large.id), 'the large one');
+  expect(cut?.body.data).toEqual({ ...large, outputs: null, labels: null, outputs_truncated: true });
+});
+
+test('for a day after a rotation both secrets verify', async () => {
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/rotated` });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
+  const { body: rotated } = await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/secret/rotate`);
+  await predict(system, 'iris', iris);
+  const got = await until(() => at('/rotated')[0], 'the webhook');
+  for (const secret of [endpoint.secret, rotated.secret]) verify(secret, got);
+  expect(got.headers['webhook-signature']?.toString().split(' ')).toHaveLength(2);
+});
+
+test('a test event arrives, and dead deliveries are recovered once the endpoint is enabled again', async () => {
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/recovered` });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
+  const since = new Date().toISOString();
+  expect((await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/test`)).status).toBe(202);
+  const [sample] = await until(() => at('/recovered').length > 0 && at('/recovered'), 'the test event');
+  expect(sample?.body.type).toBe('endpoint.test');
+  await endpoints.changeHealth({ id: endpoint.id, tenant: 'default' }, () => ({ failingSince: 1, disabled: { at: Date.now(), reason: 'failing' } }));
+  const { body: { id } } = await predict(system, 'iris', iris);
+  await until(async () => (await send(system, 'GET', `/api/v1/deliveries?prediction_id=${id}&status=dead`)).body.deliveries.length === 1, 'the dead delivery');
+  expect((await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/enable`)).body).toMatchObject({ enabled: true, failing_since: null });
+  expect((await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/recover`, { since })).body).toMatchObject({ redelivered: 1, complete: true });
+  await until(() => receiver.of(id).length === 1, 'the recovered webhook');
+});
+
+test('what may not be called is refused with its place, and a redirect is not followed', async () => {
+  const { status, body } = await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: iris, webhook: { url: 'https://169.254.169.254/latest' } });
+  expect({ status, pointer: body.errors[0].pointer }).toEqual({ status: 422, pointer: '#/webhook/url' });
+  receiver.answer = (_received, _count, response) => {
+    response.writeHead(302, { location: `${receiver.url}/elsewhere` }).end();
+    return 'answered';
+  };
+  const { body: { id } } = await predict(system, 'iris', iris, { webhook: { url: `${receiver.url}/moved` } });
+  const record = await until(async () => { const known = await deliveryOf(id); return known.status === 'dead' && known; }, 'its end');
+  expect(record.attempts.map(({ status: of }) => of)).toEqual([302, 302, 302, 302]);
+  expect(at('/elsewhere')).toEqual([]);
+});
+
+test('what waits for an endpoint goes to its new URL, whatever the old host is like', async () => {
+  const nobody = `http://127.0.0.1:${await freePort()}/`;
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: nobody });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
+  const { body: { id } } = await predict(system, 'iris', iris);
+  await until(async () => (await deliveryOf(id)).attempts.length > 0, 'a failed attempt');
+  expect((await send(system, 'PATCH', `/api/v1/webhook-endpoints/${endpoint.id}`, { url: `${receiver.url}/new` })).status).toBe(200);
+  await until(() => receiver.of(id).length === 1, 'the webhook at the new URL');
+  const record = await until(async () => { const known = await deliveryOf(id); return known.status === 'delivered' && known; }, 'the record');
+  expect(record.target).toMatchObject({ url: `${receiver.url}/new` });
+});
+
+test('deliveries that lead nowhere cost others at their host nothing', async () => {
+  const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/fails` });
+  receiver.answer = ({ path }) => (path === '/fails' ? 500 : 204);
+  const sent = await Promise.all(Array.from({ length: 12 }, () => predict(system, 'iris', iris)));
+  await until(() => at('/fails').length >= 10, 'failures');
+  await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`);
+  const { body: { id } } = await predict(system, 'iris', iris, { webhook: { url: `${receiver.url}/other` } });
+  // The host is left alone for 30 s; then one probe, whoever has it, opens the way.
+  await until(() => receiver.of(id).length === 1, 'the other webhook', 60);
+  expect(sent).toHaveLength(12);
+});
+
+test('who listens is told to the pools again, should that have been lost', async () => {
+  await endpointAt('/told-again');
+  await redis.hdel('millrace:{default}:listeners', 'default');
+  await endpoints.retell();
+  const { body: { id } } = await predict(system, 'iris', iris);
+  expect((await until(() => receiver.of(id)[0], 'the webhook')).path).toBe('/told-again');
 });

@@ -14,6 +14,8 @@ export interface Caller {
 declare module 'fastify' {
   interface FastifyRequest {
     caller: Caller;
+    /** Whether its key would still let it in: for answers that stay open. */
+    mayStay(): boolean;
   }
   interface FastifyContextConfig {
     /** What a key must have for this route; `public` needs no key. */
@@ -31,8 +33,17 @@ const anybody: Caller = { tenant: defaultTenant };
 const bearer = /^bearer +(\S+) *$/i;
 
 /** Lets in who may, before the body is read. To be called before any route is declared. */
-export function admitCallers(app: FastifyInstance, { keys, exposed }: CallerOptions): void {
+export function admitCallers(app: FastifyInstance, options: CallerOptions): void {
   app.decorateRequest('caller');
+  app.decorateRequest('mayStay', function mayStay(this: FastifyRequest) {
+    try {
+      admit(this, options);
+      return true;
+    } catch (error) {
+      // Where the keys cannot be read it has not lost its own.
+      return error instanceof MillraceError && error.code === 'queue-unavailable';
+    }
+  });
   const routes: RouteOptions[] = [];
   app.addHook('onRoute', (route) => {
     routes.push(route);
@@ -44,13 +55,8 @@ export function admitCallers(app: FastifyInstance, { keys, exposed }: CallerOpti
     if (open.length > 0) throw new Error(`routes that do not say which scope they need: ${open.join(', ')}`);
   });
   app.addHook('onRequest', (request, _reply, done) => {
-    request.caller = anybody;
-    if (keys.isEmpty && !exposed) return done();
-    const { scope } = request.routeOptions.config;
-    // A path that leads nowhere has no scope.
-    if (scope === 'public' || request.is404) return done();
     try {
-      admit(request, scope as Scope, keys);
+      admit(request, options);
       done();
     } catch (error) {
       done(error as Error);
@@ -59,14 +65,19 @@ export function admitCallers(app: FastifyInstance, { keys, exposed }: CallerOpti
 }
 
 /** Sets the caller. Throws `unauthorized`, `forbidden` or `queue-unavailable`. */
-function admit(request: FastifyRequest, scope: Scope, keys: KeyRing): void {
+function admit(request: FastifyRequest, { keys, exposed }: CallerOptions): void {
+  request.caller = anybody;
+  if (keys.isEmpty && !exposed) return;
+  const { scope } = request.routeOptions.config;
+  // A path that leads nowhere has no scope.
+  if (scope === 'public' || request.is404) return;
   const text = keyTextOf(request);
   if (text === undefined) throw new MillraceError('unauthorized', 'Send an API key: `Authorization: Bearer mrk_…`');
   const key = keys.find(text);
   if (!key) throw new MillraceError('unauthorized', 'This is none of the API keys here');
   checkValid(key, Date.now());
   request.caller = key;
-  if (!key.scopes.includes(scope)) throw new MillraceError('forbidden', `The API key ${key.id} lacks the scope ${scope}; it has ${key.scopes.join(', ')}`);
+  if (!key.scopes.includes(scope as Scope)) throw new MillraceError('forbidden', `The API key ${key.id} lacks the scope ${scope}; it has ${key.scopes.join(', ')}`);
 }
 
 function checkValid({ id, revokedAt, expiresAt = Infinity }: ApiKey, now: number): void {

@@ -1,3 +1,4 @@
+import { placeSettings } from '@millrace/backfill/settings';
 import { logLevels } from '@millrace/process';
 import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
@@ -17,6 +18,7 @@ export const ApiConfig = Type.Object({
   maxQueuedRowsPerTenant: Type.Integer({ default: 1_500_000, minimum: 1, description: 'Most rows of one tenant and pool that may wait or run' }),
   retentionSeconds: Type.Integer({ default: 86_400, minimum: 1, description: 'Seconds that results are kept' }),
   ...deliverySettings,
+  ...placeSettings,
   bundlePredictions: Type.Integer({ default: 64, minimum: 1, maximum: 100, description: 'Most predictions in one bundle' }),
   addsInFlight: Type.Integer({ default: 1, minimum: 1, description: 'Bundles of one model that may be on their way to Redis at once' }),
   shutdownSeconds: Type.Number({ default: 10, minimum: 0, description: 'Seconds for requests to end after SIGTERM' }),

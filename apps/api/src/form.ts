@@ -14,3 +14,9 @@ export function formOf<Body>({ body, validationError }: Pick<FastifyRequest, 'bo
 export function objectOr<Body>(value: unknown): Partial<Body> {
   return typeof value === 'object' && value !== null ? value : {};
 }
+
+/** The members of a body that no fault stands in, nor in anything below them. */
+export function soundMembers<Body extends object>(body: Body, { faults }: FaultList): Partial<Body> {
+  const faulty = new Set(faults.map(({ pointer }) => pointer.split('/')[1]));
+  return Object.fromEntries(Object.entries(body).filter(([name]) => !faulty.has(name))) as Partial<Body>;
+}

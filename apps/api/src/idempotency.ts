@@ -22,6 +22,11 @@ export function idempotencyOfItem(reservation: Reservation | undefined, index: n
   return reservation && { ...reservation, key: `${reservation.key}\n${index}` };
 }
 
+/** For a backfill: what has the same key elsewhere is nothing of its kind. */
+export function idempotencyOfBackfill(reservation: Reservation | undefined): Reservation | undefined {
+  return reservation && { ...reservation, key: `${reservation.key}\nbackfill` };
+}
+
 /** The same text for the same content, whatever the order of members and the white space were. */
 function canonical(body: unknown): string {
   return JSON.stringify(body, (_key, value: unknown) => {

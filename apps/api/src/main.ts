@@ -4,19 +4,23 @@ import { TargetPolicy } from '@millrace/delivery';
 import { ModelRepository } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
 import {
-  Admission, allowedNetworks, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
+  Admission, allowedNetworks, BackfillStore, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
 } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { Backfills } from './backfills.ts';
 import { Checker } from './check.ts';
 import { ApiConfig } from './config.ts';
 import { Deliveries } from './deliveries.ts';
 import { Endpoints } from './endpoints.ts';
+import { EventStreams } from './event-stream.ts';
 import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
+import { PredictionStreams } from './prediction-streams.ts';
 import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
 import { Targets } from './targets.ts';
+import { TenantFeeds } from './tenant-feeds.ts';
 import { Waiters } from './waiters.ts';
 
 const config = startingConfig('The Millrace API', ApiConfig, process);
@@ -58,27 +62,44 @@ const admission = new Admission({ redis, pools, limits: config, onError: (error)
 await admission.start();
 life.own('admission', () => admission.stop());
 
+const idempotency = new IdempotencyKeys(redis, retentionSeconds);
+const endpointStore = new EndpointStore(redis);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry, admission);
+const predictions = new Predictions({ redis, pools, waiters, metrics, retentionSeconds });
+const predictionStreams = new PredictionStreams({ redis, predictions, waiters, onError });
+predictionStreams.start();
+life.own('prediction streams', () => predictionStreams.stop());
+const feeds = new TenantFeeds({ redis, pools, onError });
+feeds.start();
+life.own('tenant feeds', () => feeds.stop());
+const streams = new EventStreams(metrics);
+streams.start();
+
 const server = await createServer({
   ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   checker: new Checker({ repository, targets, maxRows: config.maxRows }),
-  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency: new IdempotencyKeys(redis, retentionSeconds) }),
-  endpoints: new Endpoints({ store: new EndpointStore(redis), deliveries, targets }),
+  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency }),
+  endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
-  predictions: new Predictions({ redis, pools, waiters, metrics, retentionSeconds }),
+  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config }),
+  redis, predictions, streams, predictionStreams, feeds,
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },
   },
 });
-for (const pool of pools()) await waiters.listenTo(pool);
+for (const pool of pools()) {
+  await waiters.listenTo(pool);
+  await endpointStore.openPool(pool);
+}
 const url = await server.listen({ host: config.host, port: config.port });
-// Requests that wait are answered with what there is, else they would hold the server open.
+// Requests that wait are answered with what there is, and streams end, else they would hold the server open.
 life.own('http', () => {
   const closed = server.close();
   waiters.release();
+  streams.stop();
   return closed;
 });
 log.info({ url, redis: printableUrl(config.redisUrl), models: config.models, node: waiters.node }, 'api is ready');

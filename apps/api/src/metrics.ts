@@ -9,6 +9,9 @@ export interface ApiMetrics {
   /** Predictions of each bundle that was sent. */
   readonly bundleSize: Histogram;
   readonly predictions: Counter<'model' | 'version' | 'outcome'>;
+  readonly openStreams: Gauge<'kind'>;
+  /** Those whose reader was too slow. */
+  readonly droppedStreams: Counter<'kind'>;
 }
 
 /** Registers the API's metrics. What `admission` reads of Redis is served as it stood last, so that a scrape waits for nothing. */
@@ -42,6 +45,8 @@ export function createApiMetrics(registry: Registry, admission: Admission): ApiM
     rejected: new Counter({ name: 'millrace_rejected_total', help: 'Requests and batch items refused, by problem type', labelNames: ['reason'], registers }),
     bundleSize: new Histogram({ name: 'millrace_bundle_size', help: 'Predictions of one bundle', buckets: [...buckets.rows], registers }),
     predictions: new Counter({ name: 'millrace_predictions_total', help: 'Predictions settled by this process', labelNames: ['model', 'version', 'outcome'], registers }),
+    openStreams: new Gauge({ name: 'millrace_event_streams', help: 'Event streams that are open', labelNames: ['kind'], registers }),
+    droppedStreams: new Counter({ name: 'millrace_event_streams_dropped_total', help: 'Event streams that were cut because their reader was too slow', labelNames: ['kind'], registers }),
   };
 }
 

@@ -1,5 +1,5 @@
 // Predictions that were accepted: reading them, waiting for them, listing them, canceling them.
-import { type Address, MillraceError, parsePredictionId, type Pending, type ResultRecord } from '@millrace/protocol';
+import { type Address, MillraceError, parsePredictionId, type Pending, type Prediction, type ResultRecord } from '@millrace/protocol';
 import { type Found, listPredictions, type ListQuery, lookup, type Page, Payloads, type Redis, rethrowUnavailable, Settler } from '@millrace/queue';
 import type { ApiMetrics } from './metrics.ts';
 import type { Waiters } from './waiters.ts';
@@ -74,4 +74,9 @@ export class Predictions {
     }
     throw new MillraceError('not-found', 'There is no such prediction');
   }
+}
+
+/** Another one whenever the prediction has changed. */
+export function revisionOf({ status, attempts }: Prediction): string {
+  return `${status}-${attempts}`;
 }

@@ -6,22 +6,26 @@ import type { Checks, Logger, Registry } from '@millrace/process';
 import type { ModelRepository } from '@millrace/models';
 import type { KeyRate } from '@millrace/queue';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import type { Backfills } from './backfills.ts';
 import { parseBody } from './body.ts';
 import { admitCallers, type CallerOptions } from './callers.ts';
 import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { problemReplies, replyWithProblems } from './problems.ts';
 import { holdToQuotas } from './quotas.ts';
+import { backfillRoutes } from './routes/backfills.ts';
 import { deliveryRoutes } from './routes/deliveries.ts';
+import { type EventRoutes, eventRoutes } from './routes/events.ts';
 import { healthRoutes } from './routes/health.ts';
 import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 import { type WebhookRoutes, webhookRoutes } from './routes/webhooks.ts';
 
-export interface ServerOptions extends PredictionRoutes, WebhookRoutes, CallerOptions {
+export interface ServerOptions extends PredictionRoutes, EventRoutes, WebhookRoutes, CallerOptions {
   readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
+  readonly backfills: Backfills;
   readonly checks: Checks;
   readonly registry: Registry;
   readonly log: Logger;
@@ -69,7 +73,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register((api, _options, done) => {
     predictionRoutes(api, options);
     listRoutes(api, options);
+    eventRoutes(api, options);
     modelRoutes(api, options);
+    backfillRoutes(api, options);
     webhookRoutes(api, options);
     deliveryRoutes(api, options);
     done();
@@ -95,6 +101,8 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
       info: { title: 'Millrace', version, description: 'Queue-driven inference for ONNX models: submit predictions, wait for them or come back for the results.', license: { name: 'MIT' } },
       tags: [
         { name: 'predictions', description: 'Submit, read, list and cancel' },
+        { name: 'backfills', description: 'One model over all rows of a file' },
+        { name: 'events', description: 'Be told, over a connection that stays open' },
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'webhooks', description: 'Who is told of results, and the secrets that prove it' },
         { name: 'deliveries', description: 'What was told to whom, and telling it again' },

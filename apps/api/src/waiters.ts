@@ -93,17 +93,23 @@ export class Waiters {
 
   /** Resolves when a prediction that was queued before is settled, or when the time is over. */
   async watch(address: Address, id: string, tenant: string, waitMs: number): Promise<void> {
-    await this.listenTo(address.pool);
     const { promise, resolve } = Promise.withResolvers<void>();
     const wake = () => resolve();
-    this.expect(id, tenant, wake);
     const timer = setTimeout(wake, waitMs);
     try {
-      if (!await new Settler(this.#options.redis, address.pool, this.#options.retentionSeconds).watch(address, this.node)) await promise;
+      if (!await this.expectQueued(address, id, tenant, wake)) await promise;
     } finally {
       clearTimeout(timer);
       this.forget(id, wake);
     }
+  }
+
+  /** Waits for a prediction that was queued before. Returns true where it is settled already: then nobody may wake it. */
+  async expectQueued(address: Address, id: string, tenant: string, wake: Wake): Promise<boolean> {
+    const { redis, retentionSeconds } = this.#options;
+    await this.listenTo(address.pool);
+    this.expect(id, tenant, wake);
+    return new Settler(redis, address.pool, retentionSeconds).watch(address, this.node);
   }
 
   #wake(id: string, reply: string): void {

@@ -10,7 +10,9 @@ const startsRedis = new Set(['up', 'demo', 'bench']);
 
 const commandLine = process.argv.slice(2);
 const command = commandLine.find((word) => !word.startsWith('-')) ?? '';
-const { node, redisServer, wrk } = await setUp({ redis: startsRedis.has(command), wrk: command === 'bench' }).catch(reportAndExit);
+// A backfill without an API starts all that it needs.
+const backfillsHere = command === 'backfill' && commandLine.some((word) => /^--input(=|$)/.test(word)) && !process.env.MILLRACE_URL && !commandLine.some((word) => /^--url(=|$)/.test(word));
+const { node, redisServer, wrk } = await setUp({ redis: startsRedis.has(command) || backfillsHere, wrk: command === 'bench' }).catch(reportAndExit);
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const child = spawn(node, [main, ...commandLine], {

@@ -1,5 +1,7 @@
 // The API from the outside: what a user's own client would do.
-import type { Model, ModelList, Prediction, PredictionRequest, Problem } from '@millrace/protocol';
+import type {
+  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
+} from '@millrace/protocol';
 
 /** The API refused, or cannot be reached (`status` 0). */
 export class ClientError extends Error {
@@ -11,6 +13,20 @@ export class ClientError extends Error {
     this.status = status;
   }
 }
+
+interface Init {
+  readonly method?: string;
+  readonly headers?: Record<string, string>;
+  readonly body?: string;
+}
+
+/** As the API calls them. */
+export interface DeliveryFilters {
+  readonly status?: DeliveryState;
+  readonly endpoint_id?: string;
+}
+
+const mostListed = 1000;
 
 export class Client {
   readonly #url: string;
@@ -40,18 +56,89 @@ export class Client {
     return prediction;
   }
 
-  async #json<Body>(path: string, init: { method?: string; headers?: Record<string, string>; body?: string } = {}): Promise<Body> {
+  async createBackfill(request: BackfillRequest): Promise<Backfill> {
+    return this.#post('/api/v1/backfills', request);
+  }
+
+  async backfill(id: string): Promise<Backfill> {
+    return this.#json(`/api/v1/backfills/${encodeURIComponent(id)}`);
+  }
+
+  /** The newest ones, at most so many. */
+  async backfills({ limit = mostListed, ...filters }: { readonly status?: BackfillState; readonly limit?: number } = {}): Promise<Backfill[]> {
+    const listed: Backfill[] = [];
+    let token = '';
+    do {
+      const query = new URLSearchParams({ ...filters, page_size: String(limit - listed.length), page_token: token });
+      const page = await this.#json<BackfillPage>(`/api/v1/backfills?${query.toString()}`);
+      listed.push(...page.backfills);
+      token = page.next_page_token;
+    } while (token !== '' && listed.length < limit);
+    return listed;
+  }
+
+  async askBackfill(id: string, wish: BackfillWish): Promise<Backfill> {
+    return this.#json(`/api/v1/backfills/${encodeURIComponent(id)}/${wish}`, { method: 'POST' });
+  }
+
+  /** What signs the webhooks that predictions name. */
+  async webhookSecret(): Promise<string> {
+    return (await this.#json<WebhookSecret>('/api/v1/webhook-secret')).secret;
+  }
+
+  async createEndpoint(url: string, description: string): Promise<WebhookEndpoint & { readonly secret: string }> {
+    return this.#post('/api/v1/webhook-endpoints', { url, description });
+  }
+
+  async removeEndpoint(id: string): Promise<void> {
+    await this.#fetch(`/api/v1/webhook-endpoints/${encodeURIComponent(id)}`, { method: 'DELETE' });
+  }
+
+  /** The newest ones, at most so many. */
+  async deliveries({ limit, ...filters }: DeliveryFilters & { readonly limit: number }): Promise<Delivery[]> {
+    const listed: Delivery[] = [];
+    let token = '';
+    do {
+      const query = new URLSearchParams({ ...filters, page_size: String(limit - listed.length), page_token: token });
+      const page = await this.#json<DeliveryPage>(`/api/v1/deliveries?${query.toString()}`);
+      listed.push(...page.deliveries);
+      token = page.next_page_token;
+    } while (token !== '' && listed.length < limit);
+    return listed;
+  }
+
+  async redeliver(id: string): Promise<Delivery> {
+    return this.#json(`/api/v1/deliveries/${encodeURIComponent(id)}/redeliver`, { method: 'POST' });
+  }
+
+  async redeliverDead(request: RedeliverRequest): Promise<Redelivered> {
+    return this.#post('/api/v1/deliveries:redeliver', request);
+  }
+
+  async #post<Body>(path: string, body: unknown): Promise<Body> {
+    return this.#json(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  }
+
+  async #json<Body>(path: string, init: Init = {}): Promise<Body> {
+    return await (await this.#fetch(path, init)).json() as Body;
+  }
+
+  async #fetch(path: string, init: Init): Promise<Response> {
     const response = await fetch(this.#url + path, { ...init, headers: { ...init.headers, ...this.#headers } }).catch(({ message, cause }: Error) => {
       throw new ClientError(0, `${this.#url} cannot be reached: ${cause instanceof Error ? cause.message : message}. Is \`millrace up\` running?`);
     });
     if (!response.ok) throw new ClientError(response.status, await problemText(response));
-    return await response.json() as Body;
+    return response;
   }
 }
 
 async function problemText(response: Response): Promise<string> {
   const text = await response.text();
   if (!response.headers.get('content-type')?.includes('problem+json')) return `${response.status}: ${text}`;
-  const { title, detail, errors = [] } = JSON.parse(text) as Problem;
+  return problemLines(JSON.parse(text) as Problem);
+}
+
+/** What went wrong, and below it where. */
+export function problemLines({ title, detail, errors = [] }: Problem): string {
   return [`${title}: ${detail}`, ...errors.map((fault) => `  ${fault.pointer}: ${fault.detail}`)].join('\n');
 }

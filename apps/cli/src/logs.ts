@@ -10,3 +10,9 @@ export function prettyLog(): ServiceLog {
   });
   return (service, fields) => { stream.write(`${JSON.stringify({ ...fields, service })}\n`); };
 }
+
+/** Only what somebody has to know of. */
+export function warnings(): ServiceLog {
+  const log = prettyLog();
+  return (service, fields) => { if (['warn', 'error', 'fatal'].includes(String(fields['level']))) log(service, fields); };
+}

@@ -16,7 +16,7 @@ const redis = connect(config, 'worker', (error) => log.warn({ err: error }, 'Red
 const backfills = await Backfills.open(work, { config, redis, log, version, tell: (news: BackfillNews) => port.postMessage(news) });
 // Here DuckDB's queries run, and Node's own file operations.
 lowerPriority('libuv-worker');
-backfills.start();
+await backfills.start();
 port.on('message', () => {
   void backfills.stop().finally(() => {
     redis.disconnect();

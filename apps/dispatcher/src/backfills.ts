@@ -1,5 +1,6 @@
 // Coordinates backfills: takes those that nobody has and somebody has to see to, and holds them while it works on them.
-import { openStorage, Places, type Storage } from '@millrace/backfill';
+import { openStorage, type Storage } from '@millrace/backfill';
+import { placesOf } from '@millrace/backfill/settings';
 import type { Logger } from '@millrace/process';
 import { type BackfillState, earliestBackfillId, isBackfillId } from '@millrace/protocol';
 import { backfillLeaseMs, BackfillStore, Chunks, type HeldBackfill, LeaseLost, type Redis } from '@millrace/queue';
@@ -35,7 +36,6 @@ export class Backfills {
   readonly #options: BackfillsOptions;
   readonly #store: BackfillStore;
   readonly #storage: Storage;
-  readonly #places: Places;
   readonly #chunks = new Map<string, Chunks>();
   readonly #holdings = new Map<string, Holding>();
   readonly #timers: NodeJS.Timeout[] = [];
@@ -43,12 +43,9 @@ export class Backfills {
   #stopping = false;
 
   private constructor(options: BackfillsOptions, storage: Storage) {
-    const { backfillInputs, backfillOutputs, backfillRetentionSeconds } = options.config;
-    const list = (places: string) => places.split(',').map((place) => place.trim()).filter(Boolean);
     this.#options = options;
     this.#storage = storage;
-    this.#store = new BackfillStore(options.redis, backfillRetentionSeconds);
-    this.#places = new Places({ inputs: list(backfillInputs), outputs: list(backfillOutputs) });
+    this.#store = new BackfillStore(options.redis, options.config.backfillRetentionSeconds);
   }
 
   /** `work`: the setting `backfillWork`. */
@@ -56,8 +53,11 @@ export class Backfills {
     return new Backfills(options, await openStorage(work, options.config));
   }
 
-  start(): void {
+  /** Resolves once the API can tell that somebody works on backfills. */
+  async start(): Promise<void> {
+    await this.#store.announce();
     this.#timers.push(
+      setInterval(() => { this.#store.announce().catch((error: unknown) => this.#options.log.warn({ err: error }, 'backfills cannot be announced')); }, extendMs),
       setInterval(() => { this.#polling ??= this.#poll().finally(() => { this.#polling = undefined; }); }, pollMs),
       setInterval(() => { void this.#sweep(); }, sweepMs),
       setInterval(() => { for (const holding of this.#holdings.values()) this.#extend(holding); }, extendMs),
@@ -105,12 +105,12 @@ export class Backfills {
 
   /** Does not reject. */
   async #work(id: string, holding: Holding): Promise<void> {
-    const { log } = this.#options;
+    const { log, config } = this.#options;
     const { held, abort: { signal } } = holding;
     try {
       const record = await this.#store.find(id);
       if (record) {
-        holding.run = new BackfillRun(held, record, { ...this.#options, storage: this.#storage, places: this.#places, chunksOf: (pool) => this.#chunksOf(pool) });
+        holding.run = new BackfillRun(held, record, { ...this.#options, storage: this.#storage, places: placesOf(record.tenant, config), chunksOf: (pool) => this.#chunksOf(pool) });
         await holding.run.run(signal);
       }
     } catch (error) {

@@ -1,4 +1,4 @@
-import { storageSettings } from '@millrace/backfill/settings';
+import { placeSettings, storageSettings } from '@millrace/backfill/settings';
 import { defaultDelays } from '@millrace/delivery';
 import { logLevels } from '@millrace/process';
 import { deliverySettings, redisSettings } from '@millrace/queue';
@@ -8,8 +8,7 @@ import Type, { type Static } from 'typebox';
 export const DispatcherConfig = Type.Object({
   ...redisSettings,
   ...storageSettings,
-  backfillInputs: Type.String({ default: '', description: 'Folders, and s3://bucket/prefix, that backfills may read, separated by commas' }),
-  backfillOutputs: Type.String({ default: '', description: 'Folders, and s3://bucket/prefix, that backfills may write to, separated by commas' }),
+  ...placeSettings,
   backfillRetentionSeconds: Type.Integer({ default: 604_800, minimum: 60, description: 'Seconds that backfills are kept after their end' }),
   ...deliverySettings,
   webhookRetrySeconds: Type.String({ default: defaultDelays, description: 'Seconds after each failed attempt until the next, give or take a fifth' }),

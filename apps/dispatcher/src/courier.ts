@@ -2,8 +2,8 @@
 // what came of it. A host that does not answer is left alone, and delays nobody else.
 import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
 import type { Logger } from '@millrace/process';
-import { bodyOf } from '@millrace/protocol';
-import { type Attempt, type ClaimedDelivery, type DeliveryRecord, type DeliveryStore, type EndpointStore, type Finished, hostOf, type KnownEndpoint } from '@millrace/queue';
+import type { Added, Attempt, ClaimedDelivery, DeliveryRecord, DeliveryStore, EndpointStore, Finished, KnownEndpoint } from '@millrace/queue';
+import { HealthKeeper } from './endpoint-health.ts';
 import type { DispatcherMetrics } from './metrics.ts';
 import type { Postbox } from './postbox.ts';
 
@@ -17,6 +17,8 @@ export interface CourierOptions {
   readonly perHost: number;
   readonly timeoutMs: number;
   readonly disableMs: number;
+  /** What a host has not taken after so long is given up. */
+  readonly longestMs: number;
 }
 
 /** What one host is being sent. */
@@ -29,6 +31,10 @@ interface Lane {
   claiming: boolean;
   /** Whether Redis may hold more that is due. */
   more: boolean;
+  /** How many are claimed ahead: the host is not idle while Redis is asked for more. */
+  ahead: number;
+  /** Attempts that have ended since `ahead` was set. */
+  ended: number;
   usedAt: number;
 }
 
@@ -36,18 +42,22 @@ const pollMs = 500;
 const hostsPerPoll = 1000;
 /** Attempts under way at all hosts together. */
 const mostRunning = 1024;
-/** Claimed ahead: the host is not idle while Redis is asked for more. */
+/** Claimed ahead for each attempt that a host may have; more where it takes more between two looks. */
 const claimAhead = 4;
+const mostAhead = 2048;
 /** Lanes of hosts that were not used for so long are forgotten, and with them that they failed. */
 const forgottenMs = 900_000;
 const marginMs = 5000;
 
 export class Courier {
   readonly #options: CourierOptions;
+  readonly #health: HealthKeeper;
   readonly #lanes = new Map<string, Lane>();
   /** Hosts that wait because too many attempts run. */
   readonly #crowded = new Set<Lane>();
   #running = 0;
+  /** How many due hosts the last look has passed over. */
+  #passed = 0;
   #ended: Finished[] = [];
   #writing: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -56,6 +66,12 @@ export class Courier {
 
   constructor(options: CourierOptions) {
     this.#options = options;
+    const { endpoints, deliveries, postbox, disableMs, log } = options;
+    this.#health = new HealthKeeper({
+      endpoints, disableMs, log,
+      onChange: (tenant) => postbox.forget(tenant),
+      deliver: async (wanted) => this.take(await deliveries.addAndClaim(wanted, (host) => this.roomFor(host))),
+    });
   }
 
   get running(): number {
@@ -79,35 +95,60 @@ export class Courier {
     while (this.#ended.length > 0 || this.#writing) await this.#write();
   }
 
-  /** These have just become due. */
-  due(deliveries: readonly DeliveryRecord[]): void {
-    for (const host of new Set(deliveries.filter(({ status }) => status === 'pending').map(hostOf))) {
+  /** How many new deliveries to a host are to be claimed when they are added: none before older ones that are due. */
+  roomFor(host: string): number {
+    const { ahead, claimed, more, claiming, breaker } = this.#laneOf(host);
+    return this.#stopping || more || claiming || breaker.openUntil !== undefined ? 0 : ahead - claimed.length;
+  }
+
+  /** Of these, some were claimed for here, and others are due. */
+  take({ claimed, dueHosts }: Pick<Added, 'claimed' | 'dueHosts'>): void {
+    const lanes = new Set<Lane>();
+    for (const delivery of claimed) {
+      const lane = this.#laneOf(delivery.host);
+      lane.claimed.push(delivery);
+      lanes.add(lane);
+    }
+    for (const host of dueHosts) {
       const lane = this.#laneOf(host);
       lane.more = true;
-      this.#pump(lane);
+      lanes.add(lane);
+    }
+    for (const lane of lanes) {
+      if (this.#stopping) this.#giveBack(lane);
+      else this.#pump(lane);
     }
   }
 
   async #poll(): Promise<void> {
+    this.#measure();
     try {
-      for (const host of await this.#options.deliveries.dueHosts(hostsPerPoll)) {
-        const lane = this.#laneOf(host);
-        lane.more = true;
-        this.#pump(lane);
-      }
-      const before = performance.now() - forgottenMs;
-      for (const [host, { running, claimed, claiming, usedAt }] of this.#lanes) {
-        if (running === 0 && claimed.length === 0 && !claiming && usedAt < before) this.#lanes.delete(host);
-      }
+      const hosts = await this.#options.deliveries.dueHosts(this.#passed, hostsPerPoll);
+      // Where there are more than one look sees, the next one sees others.
+      this.#passed = hosts.length === hostsPerPoll ? this.#passed + hostsPerPoll : 0;
+      this.take({ claimed: [], dueHosts: new Set(hosts) });
     } catch (error) {
       this.#options.log.warn({ err: error }, 'due deliveries cannot be read');
     }
     if (!this.#stopping) this.#timer = setTimeout(() => { void this.#poll(); }, pollMs);
   }
 
+  /** Sees what each host has taken since the last time, and forgets those that had nothing to do for long. */
+  #measure(): void {
+    const before = performance.now() - forgottenMs;
+    for (const [host, lane] of this.#lanes) {
+      lane.ahead = Math.max(claimAhead * this.#options.perHost, Math.min(mostAhead, lane.ended));
+      lane.ended = 0;
+      if (lane.running === 0 && lane.claimed.length === 0 && !lane.claiming && lane.usedAt < before) this.#lanes.delete(host);
+    }
+  }
+
   #laneOf(host: string): Lane {
     let lane = this.#lanes.get(host);
-    if (!lane) this.#lanes.set(host, lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, usedAt: 0 });
+    if (!lane) {
+      lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, ahead: claimAhead * this.#options.perHost, ended: 0, usedAt: 0 };
+      this.#lanes.set(host, lane);
+    }
     lane.usedAt = performance.now();
     return lane;
   }
@@ -124,7 +165,7 @@ export class Courier {
       else if (breaker.mayStart(now)) void this.#carry(lane, claimed.shift() as ClaimedDelivery);
       else return this.#giveBack(lane);
     }
-    if (lane.more && !lane.claiming && !this.#stopping && claimed.length < perHost) void this.#claim(lane);
+    if (lane.more && !lane.claiming && !this.#stopping && claimed.length <= lane.ahead / 2) void this.#claim(lane);
   }
 
   async #claim(lane: Lane): Promise<void> {
@@ -132,14 +173,16 @@ export class Courier {
     const openMs = (breaker.openUntil ?? 0) - performance.now();
     // Whether it is closed or one probe may start: not asked for here, for who asks has the probe.
     if (openMs > 0) return;
-    const count = breaker.openUntil === undefined ? claimAhead * this.#options.perHost - lane.claimed.length : 1;
+    // One is the probe; the others are looked through for what has waited too long.
+    const count = breaker.openUntil === undefined ? lane.ahead - lane.claimed.length : claimAhead * this.#options.perHost;
     lane.claiming = true;
+    // What becomes due while Redis is asked makes it true again.
+    lane.more = false;
     try {
       const claimed = await this.#options.deliveries.claim(host, count);
-      lane.more = claimed.length === count;
+      lane.more ||= claimed.length === count;
       lane.claimed.push(...claimed);
     } catch (error) {
-      lane.more = false;
       this.#options.log.warn({ err: error }, 'deliveries cannot be claimed');
     } finally {
       lane.claiming = false;
@@ -156,29 +199,41 @@ export class Courier {
     const at = Date.now();
     try {
       const outcome = await postbox.send(claimed);
-      if (outcome.kind === 'pointless') {
-        this.#end(claimed, { ...claimed.record, status: 'dead', reason: outcome.reason, nextAttemptAt: undefined });
-      } else {
-        metrics.attempted(outcome.result);
-        this.#judge(lane, outcome.result);
-        await this.#settle(claimed, at, outcome.result, outcome.endpoint);
+      switch (outcome.kind) {
+        case 'tried':
+          metrics.attempted(outcome.result);
+          this.#judge(lane, outcome.result);
+          await this.#settle(claimed, at, outcome.result, outcome.endpoint);
+          break;
+        case 'moved':
+          lane.breaker.released(performance.now());
+          this.#end(claimed, { ...claimed.record, target: { ...claimed.record.target, kind: 'webhook', url: outcome.url } }, 0);
+          break;
+        case 'pointless':
+          lane.breaker.released(performance.now());
+          this.#giveUp(claimed, outcome.reason);
+          break;
+        default: outcome satisfies never;
       }
     } catch (error) {
+      lane.breaker.released(performance.now());
       // Its lease ends, and it is tried again.
       log.warn({ err: error, deliveryId: claimed.record.id }, 'delivery was given up here');
     }
     lane.running--;
+    lane.ended++;
     this.#running--;
     if (this.#stopping) {
       if (this.#running === 0) this.#idle.resolve();
       return;
     }
-    this.#pump(lane);
+    // Whoever waits longest for a place has this one.
     const [crowded] = this.#crowded;
     if (crowded) {
       this.#crowded.delete(crowded);
       this.#pump(crowded);
     }
+    this.#pump(lane);
   }
 
   /** What a result says of the host. */
@@ -200,41 +255,24 @@ export class Courier {
     const tries = claimed.record.tries + 1;
     const record: DeliveryRecord = { ...claimed.record, tries, nextAttemptAt: undefined, attempts: [...claimed.record.attempts, attemptOf(at, result)] };
     const waitMs = verdict === 'retry' ? nextAttemptMs({ delaysMs, attempts: tries, retryAfterMs: retryAfterOf(result), random: Math.random }) : undefined;
+    // Before the end of the attempt is written: whoever dies in between tries again, and comes here again.
+    if (endpoint && claimed.record.event !== 'endpoint.test') await this.#health.note(endpoint, record, verdict);
     if (verdict === 'delivered') this.#end(claimed, { ...record, status: 'delivered' });
     else if (waitMs !== undefined) this.#end(claimed, { ...record, nextAttemptAt: Date.now() + waitMs }, waitMs);
     else this.#end(claimed, { ...record, status: 'dead', reason: verdict === 'gone' ? 'The receiver answered 410 Gone' : 'All attempts have failed' });
-    if (endpoint && claimed.record.event !== 'endpoint.test') await this.#noteHealth(endpoint, verdict);
   }
 
-  /** Writes how an endpoint fares, where that has changed; disables it where it should not be called any more. */
-  async #noteHealth({ endpoint, health }: KnownEndpoint, verdict: ReturnType<typeof verdictOf>): Promise<void> {
-    const { endpoints, postbox, disableMs, log } = this.#options;
-    const now = Date.now();
-    const { failingSince = now } = health;
-    if (verdict === 'delivered' && health.failingSince === undefined) return;
-    const reason = verdict === 'gone' ? 'gone' as const : verdict === 'retry' && now - failingSince >= disableMs ? 'failing' as const : undefined;
-    if (verdict === 'retry' && reason === undefined && health.failingSince !== undefined) return;
-    postbox.forget(endpoint.tenant);
-    const disabled = reason && { at: now, reason };
-    // Another dispatcher, or its owner, may have disabled it meanwhile.
-    const changed = await endpoints.changeHealth(endpoint, (known) => (known.disabled ? known : { ...(verdict !== 'delivered' && { failingSince }), ...(disabled && { disabled }) }));
-    if (!reason || changed.disabled?.at !== now) return;
-    log.warn({ endpointId: endpoint.id, tenant: endpoint.tenant, reason }, 'endpoint disabled');
-    await this.#tellDisabled(endpoint, now, reason);
-  }
-
-  async #tellDisabled({ id, tenant, url }: KnownEndpoint['endpoint'], at: number, reason: string): Promise<void> {
-    const { endpoints, deliveries } = this.#options;
-    const told = (await endpoints.list(tenant)).filter(({ endpoint, health }) => endpoint.id !== id && endpoint.events.includes('endpoint.disabled') && !health.disabled);
-    const body = bodyOf('endpoint.disabled', at, { endpoint_id: id, url, reason });
-    this.due(await deliveries.add(told.map(({ endpoint }) => ({
-      tenant, event: 'endpoint.disabled', eventId: `evt_${id}_disabled_${at}`, at, body, target: { kind: 'webhook', url: endpoint.url, endpointId: endpoint.id },
-    }))));
-  }
-
-  /** What was claimed ahead may be claimed again at once. */
+  /** What was claimed ahead may be claimed again at once, but for what has waited too long for its host. */
   #giveBack({ claimed }: Lane): void {
-    for (const delivery of claimed.splice(0)) this.#end(delivery, delivery.record, 0);
+    const before = Date.now() - this.#options.longestMs;
+    for (const delivery of claimed.splice(0)) {
+      if (delivery.record.createdAt < before && !this.#stopping) this.#giveUp(delivery, 'The host did not answer for too long');
+      else this.#end(delivery, delivery.record, 0);
+    }
+  }
+
+  #giveUp(claimed: ClaimedDelivery, reason: string): void {
+    this.#end(claimed, { ...claimed.record, status: 'dead', reason, nextAttemptAt: undefined });
   }
 
   #end(claimed: ClaimedDelivery, record: DeliveryRecord, waitMs?: number): void {

@@ -3,16 +3,19 @@ import {
   defaultEvents, eventId, eventOfHead, type EventType, fullBody, type PayloadKind, parsePredictionId, replyMessage, type ResultRecord, thinBody, timeOfHead,
 } from '@millrace/protocol';
 import {
-  type DeliveryRecord, type DeliveryStore, type EndpointStore, hears, type KnownEndpoint, lookupSettled, type NewDelivery, type Redis, type ResultEvent, type Target,
+  type DeliveryStore, type EndpointStore, hears, type KnownEndpoint, lookupSettled, type NewDelivery, type Redis, type ResultEvent, type Target,
   type Wanted,
 } from '@millrace/queue';
+import type { Courier } from './courier.ts';
+
+/** Whole results may have megabytes, so these are not too many. */
+const eventsAtOnce = 64;
 
 export interface FanOutOptions {
   readonly redis: Redis;
   readonly endpoints: EndpointStore;
   readonly deliveries: DeliveryStore;
-  /** Told of deliveries that are due. */
-  readonly onDue: (deliveries: readonly DeliveryRecord[]) => void;
+  readonly courier: Courier;
 }
 
 /** One that is told of an event. */
@@ -32,11 +35,16 @@ export class FanOut {
 
   /** Resolves when every delivery of these events is in Redis. The same events again make no new ones. */
   async take(events: readonly ResultEvent[]): Promise<void> {
-    const { deliveries, onDue } = this.#options;
     const endpoints = await this.#endpointsOf(events);
+    for (let at = 0; at < events.length; at += eventsAtOnce) await this.#take(events.slice(at, at + eventsAtOnce), endpoints);
+  }
+
+  async #take(events: readonly ResultEvent[], endpoints: ReadonlyMap<string, readonly KnownEndpoint[]>): Promise<void> {
+    const { deliveries, courier } = this.#options;
     const addressed = events.map((event) => ({ event, recipients: recipientsOf(event, endpoints.get(event.tenant) ?? []) }));
     const records = await this.#recordsOf(addressed.flatMap(({ event, recipients }) => (recipients.some(({ payload }) => payload !== 'thin') ? [event] : [])));
-    onDue(await deliveries.add(addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)))));
+    const all = addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)));
+    courier.take(await deliveries.addAndClaim(all, (host) => courier.roomFor(host)));
   }
 
   /** Read for each batch: what is settled after an endpoint was made is told to it. */
@@ -73,7 +81,13 @@ function recipientsOf({ notify, head }: ResultEvent, endpoints: readonly KnownEn
 function deliveriesOf({ tenant, predictionId, head }: ResultEvent, recipients: readonly Recipient[], record: ResultRecord | undefined): NewDelivery[] {
   const event = eventOfHead(head);
   const common = { tenant, predictionId, event: event as EventType, eventId: eventId(predictionId, event), at: timeOfHead(head) };
-  return recipients.map(({ target, payload, reason }) => ({ ...common, target, body: bodyFor(payload, predictionId, head, record), ...(reason !== undefined && { reason }) }));
+  // One text for all who are told the same: there may be many, and it may be long.
+  const bodies = new Map<Recipient['payload'], string>();
+  return recipients.map(({ target, payload, reason }) => {
+    const body = bodies.get(payload) ?? bodyFor(payload, predictionId, head, record);
+    bodies.set(payload, body);
+    return { ...common, target, body, ...(reason !== undefined && { reason }) };
+  });
 }
 
 function bodyFor(payload: Recipient['payload'], predictionId: string, head: ResultEvent['head'], record: ResultRecord | undefined): string {

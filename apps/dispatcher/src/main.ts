@@ -42,11 +42,14 @@ const courier = new Courier({
   delaysMs: readDelays(config.webhookRetrySeconds),
   perHost: config.webhookConcurrencyPerHost,
   disableMs: config.webhookDisableSeconds * 1000,
+  longestMs: config.deliveryRetentionSeconds * 1000,
 });
 courier.start();
 life.own('courier', () => courier.stop());
 
-const fanOut = new FanOut({ redis, endpoints, deliveries, onDue: (due) => courier.due(due) });
+const retelling = setInterval(() => { endpoints.retell().catch(onError); }, 60_000);
+life.own('retelling', () => clearInterval(retelling));
+const fanOut = new FanOut({ redis, endpoints, deliveries, courier });
 const readers = new PoolReaders({
   redis, connectBlocking: () => connectAs('blocking'), consumer: randomUUID(), onError: (error) => log.warn({ err: error }, 'results queue cannot be read'),
   onEvents: async (events) => {

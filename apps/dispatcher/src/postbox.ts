@@ -13,6 +13,8 @@ export interface PostboxOptions {
 
 export type Outcome =
   | { readonly kind: 'tried'; readonly result: AttemptResult; readonly endpoint: KnownEndpoint | undefined }
+  /** The endpoint has another URL by now, at another host. */
+  | { readonly kind: 'moved'; readonly url: string }
   /** It is not to be tried any more. */
   | { readonly kind: 'pointless'; readonly reason: string };
 
@@ -29,7 +31,7 @@ export class Postbox {
   }
 
   /** Rejects where Redis cannot be asked. */
-  async send({ record: { tenant, target, eventId, event }, body }: ClaimedDelivery): Promise<Outcome> {
+  async send({ record: { tenant, target, eventId, event }, body, host }: ClaimedDelivery): Promise<Outcome> {
     if (target.kind === 'reply-queue') return this.#queue(tenant, target.queue, body);
     if (target.endpointId === undefined) {
       const secrets = await remembered(this.#secrets, tenant, () => this.#options.endpoints.tenantSecrets(tenant, this.#options.newSecret));
@@ -38,7 +40,9 @@ export class Postbox {
     const endpoint = await this.#endpoint(tenant, target.endpointId);
     if (!endpoint) return { kind: 'pointless', reason: 'The endpoint was deleted' };
     if (endpoint.health.disabled && event !== 'endpoint.test') return { kind: 'pointless', reason: whyDisabled[endpoint.health.disabled.reason] };
-    return { kind: 'tried', result: await this.#post(endpoint.endpoint.url, eventId, body, endpoint.endpoint.secrets), endpoint };
+    const { url, secrets } = endpoint.endpoint;
+    if (new URL(url).origin !== host) return { kind: 'moved', url };
+    return { kind: 'tried', result: await this.#post(url, eventId, body, secrets), endpoint };
   }
 
   /** To be called when an endpoint's health was written. */
@@ -69,12 +73,17 @@ export class Postbox {
 
   async #queue(tenant: string, queue: string, body: string): Promise<Outcome> {
     const startedAt = performance.now();
-    const data = JSON.parse(body) as ReplyMessage;
-    const added = await this.#options.replyQueues.add(tenant, queue, { id: data.id, name: data.type, data });
+    const data = JSON.parse(body, keepDigits) as ReplyMessage;
+    const fault = await this.#options.replyQueues.add(tenant, queue, { id: data.id, name: data.type, data });
     const durationMs = performance.now() - startedAt;
-    const result: AttemptResult = added ? { kind: 'answered', status: 200, durationMs, excerpt: '' } : { kind: 'refused', reason: 'the reply queue is full', durationMs };
+    const result: AttemptResult = fault === undefined ? { kind: 'answered', status: 200, durationMs, excerpt: '' } : { kind: 'refused', reason: fault, durationMs };
     return { kind: 'tried', result, endpoint: undefined };
   }
+}
+
+/** BullMQ writes the data as JSON again: integers beyond 2^53 stay the text that they were. */
+function keepDigits(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
+  return typeof value === 'number' && !Number.isSafeInteger(value) && context?.source !== undefined ? JSON.rawJSON(context.source) : value;
 }
 
 const whyDisabled: Readonly<Record<DisabledReason, string>> = {

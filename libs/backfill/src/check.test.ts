@@ -26,7 +26,7 @@ const two: Signature = {
 test('tells all faults of a mapping at once', async () => {
   const input = await trial.put('in.csv', 'a,b,y\n1,2,3\n');
   const found = await failure({ input: { uri: input }, mapping: { x: ['a', 'b', 'c'], w: 'a' }, id_column: 'd', carry: ['a', 'e'], output: { uri: trial.path('out.csv'), vectors: 'expanded' } }, { signature: two });
-  expect(found).toEqual({ code: 'invalid-backfill', text: expect.stringContaining('5 things do not fit') as string, pointers: ['#/id_column', '#/carry/1', '#/mapping/w', '#/mapping/x/2', '#/output/vectors'] });
+  expect(found).toEqual({ code: 'invalid-backfill', text: expect.stringContaining('6 things do not fit') as string, pointers: ['#/mapping/x', '#/mapping/w', '#/output/vectors', '#/id_column', '#/carry/1', '#/mapping/x/2'] });
   expect(await failure({ input: { uri: input }, mapping: { x: ['a', 'b', 'y'] } }, { signature: two })).toMatchObject({ text: '"x" has shape [any, 4]: expected 4 columns, got 3' });
 });
 

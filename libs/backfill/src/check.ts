@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { FaultList, MillraceError, type Signature } from '@millrace/protocol';
 import { cutBlocks } from './blocks.ts';
 import { openChunk } from './chunk.ts';
+import { checkDescription, formatOf } from './description.ts';
 import type { Engine } from './engine.ts';
-import { type BackfillData, type Format, formatOfName } from './job.ts';
+import type { BackfillData } from './job.ts';
 import type { LocalInputs } from './local-inputs.ts';
 import { checkNames, mapColumns, mapOutputs } from './mapping.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -37,9 +38,9 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   await places.output(data.output.uri);
   const files = await findSource(data.input.uri, { places, objects });
   const faults = new FaultList();
+  checkDescription(data, signature, faults);
   const format = formatOf(data.input, files.map(({ uri }) => uri), '#/input', faults);
   const outputFormat = formatOf(data.output, [data.output.uri], '#/output', faults);
-  if (/\.gz$/i.test(data.output.uri)) faults.add('#/output/uri', 'outputs are not compressed: leave out ".gz"');
   const taken = data.output.overwrite ? [] : await target.taken(namesBeside(data.output.uri));
   for (const uri of taken) faults.add('#/output/uri', `${uri} is there already: name another, or allow "overwrite"`);
   if (!format || !outputFormat) throw invalid(faults);
@@ -47,7 +48,7 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   const source = { format, encoding: data.input.encoding ?? 'utf-8' as const, files, ...(format === 'csv' && { csv: dialectFor(data) }) };
   const schema = format === 'parquet' ? await readParquetSchema(files, engine, inputs) : await readTextSchema(source, limits.rowBytes, objects);
   const { inputs: inputPlans, id, carry } = mapColumns({ data, format, signature, schema }, faults);
-  const outputs = mapOutputs(signature, data, outputFormat, faults);
+  const outputs = mapOutputs(signature, data.output, outputFormat, faults);
   const plan: Plan = {
     formatVersion: 1, data,
     source: { ...source, columns: schema.columns.map(({ name }) => name), ...(schema.rowGroups && { rowGroups: schema.rowGroups }) },
@@ -59,14 +60,6 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
   checkHasRows(schema, data.input.uri);
   await checkFirstRows(plan, options);
   return plan;
-}
-
-/** What the job says, or what all the names tell. */
-function formatOf({ uri, format }: { readonly uri: string; readonly format?: Format }, names: readonly string[], pointer: string, faults: FaultList): Format | undefined {
-  const [told, ...others] = new Set(names.map(formatOfName));
-  const known = format ?? (others.length === 0 ? told : undefined);
-  if (!known) faults.add(`${pointer}/format`, `${uri} does not tell its format: say csv, ndjson or parquet`);
-  return known;
 }
 
 function dialectFor({ input: { uri, delimiter, quote = '"', escape, header = true } }: BackfillData): NonNullable<Plan['source']['csv']> {

@@ -1,6 +1,6 @@
 // From the columns of an input to the inputs of a model: what the job says, or what the names tell. All faults at once.
-import { describe, type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
-import type { BackfillData, Format } from './job.ts';
+import { below, type Dim, type Dtype, FaultList, printShape, type Signature, type TensorSpec, shapeOfNested } from '@millrace/protocol';
+import type { BackfillData, BackfillOutput, Format } from './job.ts';
 import { type ColumnRef, type InputPlan, type OutputPlan, widthOf } from './plan.ts';
 import type { ColumnSchema, InputSchema } from './schema.ts';
 
@@ -21,11 +21,8 @@ export function mapColumns(question: MappingQuestion, faults: FaultList): Mapped
   const { data, signature } = question;
   const id = idOf(question, faults);
   const carry = (data.carry ?? []).map((name, index) => refTo(question, name, `#/carry/${index}`, faults)).filter((ref) => ref !== undefined);
-  for (const name of Object.keys(data.mapping ?? {})) {
-    if (!signature.inputs.some((spec) => spec.name === name)) faults.add(`#/mapping/${name}`, `the model has no such input: it has ${signature.inputs.map((spec) => `"${spec.name}"`).join(', ')}`);
-  }
   const inputs = signature.inputs.map((spec) => {
-    const pointer = `#/mapping/${spec.name}`;
+    const pointer = below('#/mapping', spec.name);
     const named = data.mapping?.[spec.name] ?? columnsByName(question, spec.name, [id, ...carry]);
     if (named === undefined) faults.add(pointer, `nothing says which column holds the input "${spec.name}"`);
     return named === undefined ? undefined : inputPlan(question, spec, named, pointer, faults);
@@ -70,7 +67,6 @@ function typeOf({ type }: ColumnSchema): { readonly type?: string } {
 function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | readonly string[], pointer: string, faults: FaultList): InputPlan | undefined {
   const names = typeof named === 'string' ? [named] : named;
   const columns = names.map((name, index) => refTo(question, name, typeof named === 'string' ? pointer : `${pointer}/${index}`, faults));
-  if (!hasRows(spec)) faults.add(pointer, `"${spec.name}" has shape ${printShape(spec.shape)}: the model cannot run row by row`);
   if (columns.includes(undefined) || !hasRows(spec)) return undefined;
   const refs = columns as ColumnRef[];
   const shape = rowShapeOf(spec);
@@ -83,11 +79,11 @@ function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | 
 }
 
 /** Its first dimension is that of the rows: open, or one row a run. */
-function hasRows({ shape: [first] }: TensorSpec): boolean {
+export function hasRows({ shape: [first] }: TensorSpec): boolean {
   return first !== undefined && (typeof first === 'string' || first === -1 || first === 1);
 }
 
-function rowShapeOf({ shape }: TensorSpec): readonly number[] {
+export function rowShapeOf({ shape }: TensorSpec): readonly number[] {
   return shape.slice(1).map((dim: Dim) => (typeof dim === 'string' ? -1 : dim));
 }
 
@@ -101,16 +97,23 @@ function listDepth({ format, schema: { sample } }: MappingQuestion, ref: ColumnR
   return typeof value === 'string' && value.trim().startsWith('[') ? /^[\s[]*/.exec(value)?.[0].replaceAll(/\s/g, '').length ?? 1 : Number(width !== undefined || rowShape.length > 1);
 }
 
-function shapeOfColumns(spec: TensorSpec, rowShape: readonly number[], count: number, pointer: string, faults: FaultList): readonly number[] | undefined {
+/** Why so many columns of single values cannot make up the input; undefined where they can. */
+export function countFault({ name, shape }: TensorSpec, rowShape: readonly number[], count: number): string | undefined {
   const dynamic = rowShape.filter((dim) => dim === -1).length;
-  const fixed = rowShape.reduce((product, dim) => (dim === -1 ? product : product * dim), 1);
-  if (dynamic > 1) {
-    faults.add(pointer, `"${spec.name}" has shape ${printShape(spec.shape)}: columns leave more than one of its dimensions open`);
-    return undefined;
-  }
-  const fits = dynamic === 0 ? count === fixed : count % fixed === 0;
-  if (!fits) faults.add(pointer, `"${spec.name}" has shape ${printShape(spec.shape)}: expected ${dynamic === 0 ? fixed : `a multiple of ${fixed}`} columns, got ${count}`);
-  return rowShape.map((dim) => (dim === -1 ? count / fixed : dim));
+  const fixed = fixedWidth(rowShape);
+  if (dynamic > 1) return `"${name}" has shape ${printShape(shape)}: columns leave more than one of its dimensions open`;
+  if (dynamic === 0 ? count === fixed : count % fixed === 0) return undefined;
+  return `"${name}" has shape ${printShape(shape)}: expected ${dynamic === 0 ? fixed : `a multiple of ${fixed}`} columns, got ${count}`;
+}
+
+function fixedWidth(rowShape: readonly number[]): number {
+  return rowShape.reduce((product, dim) => (dim === -1 ? product : product * dim), 1);
+}
+
+function shapeOfColumns(spec: TensorSpec, rowShape: readonly number[], count: number, pointer: string, faults: FaultList): readonly number[] {
+  const fault = countFault(spec, rowShape, count);
+  if (fault !== undefined) faults.add(pointer, fault);
+  return rowShape.map((dim) => (dim === -1 ? count / fixedWidth(rowShape) : dim));
 }
 
 function shapeOfList(spec: TensorSpec, rowShape: readonly number[], depth: number, { name, type }: ColumnRef, pointer: string, faults: FaultList): readonly number[] | undefined {
@@ -148,11 +151,11 @@ function acceptedTypes(dtype: Dtype): RegExp {
 }
 
 /** How each output stands in the file. */
-export function mapOutputs({ outputs }: Signature, data: BackfillData, format: Format, faults: FaultList): readonly OutputPlan[] {
+export function mapOutputs({ outputs }: Signature, { vectors }: Pick<BackfillOutput, 'vectors'>, format: Format, faults: FaultList): readonly OutputPlan[] {
   return outputs.map((spec) => {
     const rowShape = rowShapeOf(spec);
     const width = widthOf(rowShape);
-    const form = data.output.vectors ?? (format === 'csv' && width !== undefined ? 'expanded' : 'list');
+    const form = vectors ?? (format === 'csv' && width !== undefined ? 'expanded' : 'list');
     if (!hasRows(spec)) faults.add('#/output', `the output "${spec.name}" has shape ${printShape(spec.shape)}: it has no row for each row`);
     if (width === undefined && form === 'expanded') faults.add('#/output/vectors', `the output "${spec.name}" has shape ${printShape(spec.shape)}: its length is not known, so it cannot become columns`);
     return { name: spec.name, dtype: spec.dtype, rowShape, form: width === 1 ? 'value' : form };
@@ -163,7 +166,7 @@ export function mapOutputs({ outputs }: Signature, data: BackfillData, format: F
 export function checkNames(names: readonly string[], faults: FaultList): void {
   const seen = new Set<string>();
   for (const name of names) {
-    if (seen.has(name.toLowerCase())) faults.add('#/output', `two columns would be named ${describe(name)}: rename or leave out one`);
+    if (seen.has(name.toLowerCase())) faults.add('#/output', `two columns would be named "${name}": rename or leave out one`);
     seen.add(name.toLowerCase());
   }
 }

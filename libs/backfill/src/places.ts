@@ -38,9 +38,14 @@ export class Places {
     if (!await isBelow(await realpath(path), this.#inputs)) throw outside(path);
   }
 
+  /** Whether an output's name lies inside. */
+  outputName(uri: string): Location {
+    return checked(locate(uri), this.#outputs, uri);
+  }
+
   /** Whether an output may be written: its folder, with links followed, lies inside. */
   async output(uri: string): Promise<Location> {
-    const location = checked(locate(uri), this.#outputs, uri);
+    const location = this.outputName(uri);
     if (location.kind === 'object') return location;
     const name = basename(location.path);
     if (name === '' || uri.endsWith('/')) throw new MillraceError('invalid-backfill', `${uri} is a folder: name the file`);

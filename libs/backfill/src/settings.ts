@@ -1,5 +1,6 @@
 // Settings of processes that take part in backfills. Apart from the rest of the library, whose import alone takes a second and 77 MB.
 import Type, { type Static } from 'typebox';
+import { Places } from './places.ts';
 
 /** To be spread into the schemas of workers and dispatchers. */
 export const storageSettings = {
@@ -14,3 +15,19 @@ export const storageSettings = {
 };
 const StorageSettings = Type.Object(storageSettings);
 export type StorageSettings = Static<typeof StorageSettings>;
+
+const lists = 'Folders, and s3://bucket/prefix, separated by commas; {tenant} in them stands for the name of the tenant';
+
+/** Where backfills may read and write, to be spread into the schemas of the API, which tells early, and of dispatchers, which hold to it. */
+export const placeSettings = {
+  backfillInputs: Type.String({ default: '', description: `What backfills may read. ${lists}` }),
+  backfillOutputs: Type.String({ default: '', description: `Where backfills may write. ${lists}` }),
+};
+const PlaceSettings = Type.Object(placeSettings);
+export type PlaceSettings = Static<typeof PlaceSettings>;
+
+/** The places of one tenant. Where the settings do not tell tenants apart, they read and write each other's files. */
+export function placesOf(tenant: string, { backfillInputs, backfillOutputs }: PlaceSettings): Places {
+  const list = (places: string) => places.split(',').map((place) => place.trim().replaceAll('{tenant}', tenant)).filter(Boolean);
+  return new Places({ inputs: list(backfillInputs), outputs: list(backfillOutputs) });
+}

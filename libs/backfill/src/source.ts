@@ -61,7 +61,7 @@ async function statOf(path: string): Promise<{ size: number; mtimeNs: bigint; is
   return { size: Number(status.size), mtimeNs: status.mtimeNs, isFile: status.isFile() };
 }
 
-function isGlob(path: string): boolean {
+export function isGlob(path: string): boolean {
   return /[*?[{]/.test(path);
 }
 

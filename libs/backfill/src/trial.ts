@@ -66,7 +66,8 @@ export class Trial {
 
   static async open({ objects }: { readonly objects?: ObjectStore } = {}): Promise<Trial> {
     const folder = await realpath(await mkdtemp(join(tmpdir(), 'millrace-backfill-')));
-    const engine = await Engine.open({ threads: 1, memoryBytes: 256 * 1024 * 1024, scratchFolder: join(folder, 'spill') });
+    // DuckDB touches its folder once more some time after it was closed: beside the trial's, which is gone by then.
+    const engine = await Engine.open({ threads: 1, memoryBytes: 256 * 1024 * 1024, scratchFolder: join(tmpdir(), 'millrace-spill') });
     return new Trial(folder, engine, objects);
   }
 
@@ -97,7 +98,7 @@ export class Trial {
 
   /** All names in the folder, hidden ones too. */
   async names(): Promise<string[]> {
-    return (await readdir(this.folder)).filter((name) => !['work', 'scratch', 'spill'].includes(name)).sort();
+    return (await readdir(this.folder)).filter((name) => !['work', 'scratch'].includes(name)).sort();
   }
 
   /** Writes a Parquet file from a SELECT. */

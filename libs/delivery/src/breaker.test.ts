@@ -61,7 +61,20 @@ describe('while it is open', () => {
 
   test('a probe that tells nothing makes room for another', () => {
     const breaker = after('-'.repeat(10));
-    expect([30_000, 59_999, 60_000].map((now) => breaker.mayStart(now))).toEqual([true, false, true]);
+    expect([30_000, 89_999, 90_000].map((now) => breaker.mayStart(now))).toEqual([true, false, true]);
+  });
+
+  test('a probe that did not call the host after all makes room for another at once', () => {
+    const breaker = after('-'.repeat(10));
+    expect(breaker.mayStart(30_000)).toBe(true);
+    breaker.released(30_010);
+    expect(breaker.mayStart(30_010)).toBe(true);
+  });
+
+  test('a closed breaker has nothing to release', () => {
+    const breaker = after('+');
+    breaker.released(10);
+    expect(breaker.openUntil).toBeUndefined();
   });
 
   test('after it has closed, it opens for half a minute again', () => {

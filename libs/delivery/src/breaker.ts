@@ -9,7 +9,7 @@ const leastResults = 20;
 const shortestOpenMs = 30_000;
 const longestOpenMs = 600_000;
 /** A probe that has told nothing for so long is lost, and another may start. An attempt takes half of it at most. */
-const probeMs = 30_000;
+const probeMs = 60_000;
 
 interface Second {
   readonly at: number;
@@ -45,6 +45,13 @@ export class Breaker {
     if (this.#state === 'probing') this.#close();
     this.#failuresInRow = 0;
     this.#note(now).results++;
+  }
+
+  /** What had the probe did not call the host after all: another may. */
+  released(now: number): void {
+    if (this.#state !== 'probing') return;
+    this.#state = 'open';
+    this.#openUntil = now;
   }
 
   failed(now: number): void {

@@ -3,13 +3,17 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type AttemptResult, Sender, type SenderOptions } from './attempt.ts';
+import { listCases } from './hostile-cases.ts';
 import { startAcceptingNothing, startHttp, startRaw, startSaying, startTls } from './hostile-servers.ts';
 import { verdictOf } from './schedule.ts';
 import { TargetPolicy } from './target.ts';
 
+listCases();
+
 /** Long enough for an answer on loopback, short enough to wait for where none comes. */
 const shortMs = 300;
-const longMs = 20_000;
+/** Longer than a test may take: what ends without it has not been ended by the clock. */
+const longMs = 60_000;
 
 function senderWith(limits: Partial<SenderOptions> = {}): Sender {
   const sender = new Sender({ policy: new TargetPolicy({ allowedNetworks: ['127.0.0.0/8'] }), timeoutMs: longMs, connectTimeoutMs: longMs, ...limits });

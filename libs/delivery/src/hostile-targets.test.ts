@@ -1,8 +1,11 @@
 // The corpus of targets that must not be called, each under its name: when a URL is registered, and when it is connected to.
 import { describe, expect, test } from 'vitest';
 import { Sender } from './attempt.ts';
+import { listCases } from './hostile-cases.ts';
 import { startHttp, startNameServer } from './hostile-servers.ts';
 import { TargetPolicy } from './target.ts';
+
+listCases();
 
 const publicOnly = new TargetPolicy({ allowedNetworks: [], resolve: () => Promise.reject(new Error('nobody may be asked')) });
 

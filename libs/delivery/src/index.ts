@@ -2,4 +2,4 @@ export { type Answered, type Attempt, type AttemptResult, type Failed, type Fail
 export { Breaker, hostFailed } from './breaker.ts';
 export { type AttemptsSoFar, defaultDelays, nextAttemptMs, readDelays, type Verdict, verdictOf } from './schedule.ts';
 export { newSecret, signatureOf } from './signature.ts';
-export { type Address, type Resolve, resolveBy, TargetPolicy, type TargetPolicyOptions } from './target.ts';
+export { type Address, type Resolve, TargetPolicy, type TargetPolicyOptions } from './target.ts';

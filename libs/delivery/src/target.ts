@@ -35,6 +35,8 @@ export class HostUnknown extends Error {
 type IpAddress = ipaddr.IPv4 | ipaddr.IPv6;
 
 const maxUrlLength = 2048;
+/** What URLs say by themselves is kept, since the same ones are called time and again. Past so many all are read anew. */
+const mostKnown = 1000;
 const ports = ['', '443', '8443'];
 /** Names that mean something else on every machine or in every network, and those without a dot. */
 const localName = /^[^.:]*$|(^|\.)(localhost|local|internal|home\.arpa)$/;
@@ -44,6 +46,7 @@ const globalIpv6 = ipaddr.IPv6.parseCIDR('2000::/3');
 export class TargetPolicy {
   readonly #allowed: readonly (readonly [IpAddress, number])[];
   readonly #resolve: Resolve;
+  readonly #known = new Map<string, Target | string>();
 
   /** Throws with a sentence for the operator where a network is not one. */
   constructor({ allowedNetworks, resolve }: TargetPolicyOptions) {
@@ -76,6 +79,15 @@ export class TargetPolicy {
   /** The target that a URL names, or why it may not be called. */
   read(text: string): Target | string {
     if (text.length > maxUrlLength) return `the URL must not be longer than ${maxUrlLength} characters`;
+    const known = this.#known.get(text);
+    if (known !== undefined) return known;
+    if (this.#known.size >= mostKnown) this.#known.clear();
+    const target = this.#read(text);
+    this.#known.set(text, target);
+    return target;
+  }
+
+  #read(text: string): Target | string {
     if (/[\s\\\p{Cc}]/u.test(text)) return 'the URL must not hold spaces, control characters or backslashes';
     if (!/^https?:\/\/[^/]/i.test(text)) return 'the URL must begin with https://';
     if (/^[^/]*\/\/[^/?#]*@/.test(text)) return 'the URL must not hold a user name or password';

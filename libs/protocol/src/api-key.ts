@@ -4,7 +4,7 @@
 import { createHash, randomInt } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
-export const scopes = ['predict:write', 'predict:read', 'models:read', 'webhooks:admin', 'metrics:read'] as const;
+export const scopes = ['predict:write', 'predict:read', 'models:read', 'backfills:write', 'webhooks:admin', 'metrics:read'] as const;
 /** What a route needs and a key may have. */
 export type Scope = (typeof scopes)[number];
 

@@ -33,6 +33,7 @@ export const errorCatalogue = {
   'tenant-queue-full': { status: 429, title: 'Too much of yours is queued', retryable: true },
   'rate-limited': { status: 429, title: 'The API key has used up what it may do', retryable: true },
   'internal': { status: 500, title: 'Something broke on our side', retryable: true },
+  'backfills-off': { status: 503, title: 'Nobody works on backfills here', retryable: true },
   'model-unavailable': { status: 503, title: 'The model version cannot be loaded', retryable: true },
   'overloaded': { status: 503, title: 'Too much is waiting to be queued', retryable: true },
   'queue-unavailable': { status: 503, title: 'Redis cannot be reached', retryable: true },

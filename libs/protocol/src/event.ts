@@ -1,5 +1,5 @@
 // Events: what those are told who do not wait for a prediction.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { PredictionEvent } from './bundle.ts';
 import type { ReplyMessage } from './http-webhooks.ts';
 import type { Outcome } from './prediction.ts';
@@ -34,8 +34,7 @@ export function eventId(predictionId: string, event: PredictionEvent): string {
 
 /** A delivery's id: the time of its event, then a digest of event and target. Time-ordered, and the same for whoever makes it. */
 export function deliveryId(event: string, target: string, time: number): string {
-  const digest = createHash('sha256').update(`${event}\n${target}`).digest('hex').slice(0, 20);
-  return `${earliestDeliveryId(time)}${digest}`;
+  return earliestDeliveryId(time) + hash('sha256', `${event}\n${target}`).slice(0, 20);
 }
 
 /** Before every id of a delivery whose event was at this time (milliseconds since the epoch) or later. */
@@ -43,7 +42,7 @@ export function earliestDeliveryId(time: number): string {
   return `dlv_${Math.max(0, time).toString(16).padStart(12, '0')}`;
 }
 
-/** A webhook's body stays below the 20 kB that receivers can be expected to take (Standard Webhooks 1.0). */
+/** Bytes of outputs and labels as JSON: receivers can be expected to take bodies of 20 kB (Standard Webhooks 1.0). */
 const longestOutputs = 16 * 1024;
 const longestReply = 256 * 1024;
 
@@ -71,6 +70,8 @@ export function bodyOf(type: string, time: number, data: object): string {
 
 function withOutputsUpTo(length: number, predictionId: string, record: ResultRecord): object {
   const whole = presentPrediction(predictionId, record);
-  if (record.outputs === undefined || JSON.stringify([whole.outputs, whole.labels]).length <= length) return whole;
+  // What succeeded has outputs: where they are missing, the result has expired.
+  const fits = record.outputs === undefined ? record.outcome !== 'succeeded' : Buffer.byteLength(JSON.stringify([whole.outputs, whole.labels])) <= length;
+  if (fits) return whole;
   return { ...whole, outputs: null, labels: null, outputs_truncated: true };
 }

@@ -1,7 +1,7 @@
 // The public API's bodies for backfills.
 import Type, { type Static } from 'typebox';
-import { type BackfillRecord, backfillStates } from './backfill.ts';
-import { backfillMembers } from './backfill-data.ts';
+import { type BackfillRecord, backfillStates, backfillWishes } from './backfill.ts';
+import { type BackfillData, BackfillInput, backfillMembers, BackfillOutput } from './backfill-data.ts';
 import type { Problem } from './errors.ts';
 import { ProblemDocument } from './http.ts';
 import { modelRefPattern } from './model-ref.ts';
@@ -19,12 +19,14 @@ export const BackfillRequest = Type.Object({
 }, { ...closed, description: 'One model over all rows of one input' });
 export type BackfillRequest = Static<typeof BackfillRequest>;
 
+const wordOrNull = (words: readonly string[], description: string) => Type.Unsafe<string | null>({ type: ['string', 'null'], enum: [...words, null], description });
 const file = (description: string) => Type.Unsafe<{ readonly uri: string } | null>({ type: ['object', 'null'], properties: { uri: { type: 'string' } }, description });
 
 export const Backfill = Type.Object({
   id: Type.String(),
   object: Type.Literal('backfill'),
   status: Type.Enum([...backfillStates]),
+  requested: wordOrNull(backfillWishes, 'What was asked of it and is not done yet'),
   model: Type.String(),
   version: Type.Integer(),
   created_at: Type.String({ format: 'date-time' }),
@@ -39,8 +41,15 @@ export const Backfill = Type.Object({
   rows_per_second: orNull('number', 'Over the last seconds; null unless it runs'),
   eta_seconds: orNull('number', 'Seconds until all rows are run, at this rate'),
   rounds: Type.Integer({ description: 'How often the rows that failed were run again' }),
-  input: Type.Object({ uri: Type.String() }),
-  output: Type.Object({ uri: Type.String() }, { description: 'It is there once the backfill is completed, and never in part' }),
+  input: BackfillInput,
+  output: Type.Object(BackfillOutput.properties, { description: 'As it was asked for. The file is there once the backfill is completed, and never in part' }),
+  mapping: Type.Unsafe<BackfillData['mapping'] | null>({ type: ['object', 'null'], additionalProperties: true, description: 'As it was asked for' }),
+  id_column: orNull('string', 'As it was asked for'),
+  carry: Type.Array(Type.String()),
+  max_error_ratio: orNull('number', 'As it was asked for'),
+  max_attempts: Type.Integer(),
+  priority: Type.Integer(),
+  chunk_rows: orNull('integer', 'As it was asked for'),
   errors: file('The rows that failed, with their number, the reason and what stood there; null where none did'),
   manifest: file('Counts, checksums and what was run'),
   error: Type.Unsafe<Problem | null>({ ...ProblemDocument, type: ['object', 'null'] }),
@@ -55,20 +64,22 @@ export const BackfillPage = Type.Object({
 export type BackfillPage = Static<typeof BackfillPage>;
 
 /** The backfill as the API shows it. */
-export function presentBackfill({ id, createdAt, spec: { model, data: { input, output } }, progress }: BackfillRecord): Backfill {
+export function presentBackfill({ id, createdAt, spec, progress, wish }: BackfillRecord): Backfill {
+  const { model, data: { input, output, mapping, id_column, carry = [], max_error_ratio } } = spec;
   const { state, startedAt, completedAt, rows: { total, done, failed }, bytesRead, rowsPerSecond, round, files, error } = progress;
   const left = total === undefined ? undefined : total - done - failed;
   const url = `/api/v1/backfills/${id}`;
   return {
-    id, object: 'backfill', status: state, model: model.name, version: model.version,
+    id, object: 'backfill', status: state, requested: wish ?? null, model: model.name, version: model.version,
     created_at: isoTime(createdAt), started_at: startedAt === undefined ? null : isoTime(startedAt), completed_at: completedAt === undefined ? null : isoTime(completedAt),
     rows: { total: total ?? null, done, failed },
     bytes_read: bytesRead ?? null,
     rows_per_second: rowsPerSecond ?? null,
     eta_seconds: left !== undefined && rowsPerSecond ? Math.ceil(left / rowsPerSecond) : null,
     rounds: round,
-    input: { uri: input.uri },
-    output: { uri: output.uri },
+    input, output,
+    mapping: mapping ?? null, id_column: id_column ?? null, carry, max_error_ratio: max_error_ratio ?? null,
+    max_attempts: spec.maxAttempts, priority: spec.priority, chunk_rows: spec.chunkRows ?? null,
     errors: files?.errors === undefined ? null : { uri: files.errors },
     manifest: files ? { uri: files.manifest } : null,
     error: error ?? null,

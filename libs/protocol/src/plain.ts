@@ -14,8 +14,10 @@ export const maxFaults = 20;
 export class FaultList {
   readonly faults: Fault[] = [];
 
+  /** What was said before is not said again. */
   add(pointer: string, detail: string): void {
-    if (this.faults.length < maxFaults) this.faults.push({ pointer, detail });
+    const known = this.faults.some((fault) => fault.pointer === pointer && fault.detail === detail);
+    if (!known && !this.full) this.faults.push({ pointer, detail });
   }
 
   get full(): boolean {

@@ -24,6 +24,8 @@ export interface BackfillPageOf {
 /** Renewed three times in its time, so that a coordinator that dies is missed for no longer than this. */
 export const leaseMs = 15_000;
 const readAtOnce = 100;
+/** A coordinator that is restarted is back by then. */
+const presenceMs = 60_000;
 /** A page ends after so many, short or empty, so that a rare filter costs no long request. */
 const readPerPage = 2000;
 
@@ -40,8 +42,8 @@ export class BackfillStore {
   }
 
   /** Makes one; a coordinator finds it within a second. */
-  async create(tenant: string, spec: BackfillSpec, createdAt: number): Promise<BackfillRecord> {
-    const fixed: Fixed = { id: newBackfillId(createdAt), tenant, createdAt, spec };
+  async create(tenant: string, spec: BackfillSpec, createdAt: number, id = newBackfillId(createdAt)): Promise<BackfillRecord> {
+    const fixed: Fixed = { id, tenant, createdAt, spec };
     // In this order: what stands in the set can be read.
     await this.#redis.hset(backfillKeys.backfill(fixed.id), { record: JSON.stringify(fixed), state: unstarted.state, progress: JSON.stringify(unstarted) });
     await this.#redis.zadd(backfillKeys.index(tenant), 0, fixed.id);
@@ -86,6 +88,16 @@ export class BackfillStore {
     if (answer === 'unknown') throw new MillraceError('not-found', `There is no backfill ${id}`);
     if (answer !== 'granted') throw new MillraceError('backfill-state', `A backfill that is ${answer} cannot be asked to ${wish}`);
     return await this.find(id, tenant) as BackfillRecord;
+  }
+
+  /** Says that a coordinator is here. To be said again within a minute. */
+  async announce(): Promise<void> {
+    await this.#redis.set(backfillKeys.coordinator, '', 'PX', presenceMs);
+  }
+
+  /** Whether there is, or just was, a coordinator. */
+  async hasCoordinator(): Promise<boolean> {
+    return await this.#redis.exists(backfillKeys.coordinator) === 1;
   }
 
   /** Those that a coordinator has to see to, oldest first. */

@@ -8,17 +8,20 @@ local due = prefix .. ':due:' .. host
 if tonumber(redis.call('HGET', KEYS[2], host) or 0) > now then return {} end
 redis.call('HDEL', KEYS[2], host)
 local lease = now + ARGV[3]
-local claimed = { tostring(lease) }
+local claimed, leases, forgotten = { tostring(lease) }, {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, ARGV[4])) do
   local delivery = redis.call('HMGET', prefix .. ':delivery:' .. id, 'state', 'body')
   if delivery[1] then
-    redis.call('ZADD', due, lease, id)
+    leases[#leases + 1] = lease
+    leases[#leases + 1] = id
     claimed[#claimed + 1] = id
     claimed[#claimed + 1] = delivery[1]
     claimed[#claimed + 1] = delivery[2]
   else
-    redis.call('ZREM', due, id)
+    forgotten[#forgotten + 1] = id
   end
 end
+if #leases > 0 then redis.call('ZADD', due, unpack(leases)) end
+if #forgotten > 0 then redis.call('ZREM', due, unpack(forgotten)) end
 order_host(host, due)
 return claimed

@@ -61,6 +61,16 @@ export interface ClaimedDelivery {
   readonly leaseEndsAt: number;
 }
 
+/** What became of deliveries that were to be taken on. */
+export interface Added {
+  /** Those that were new. */
+  readonly fresh: readonly DeliveryRecord[];
+  /** Of these, those that were claimed at once. */
+  readonly claimed: readonly ClaimedDelivery[];
+  /** Hosts for which others of them are due. */
+  readonly dueHosts: ReadonlySet<string>;
+}
+
 /** How an attempt left a delivery; `waitMs` until the next one, where there is one. */
 export interface Finished {
   readonly claimed: ClaimedDelivery;
@@ -90,8 +100,12 @@ export interface DeliveryPage {
 }
 
 /** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
-export const leaseMs = 30_000;
+export const leaseMs = 60_000;
 const attemptsKept = 20;
+/** What has arrived is only of interest for a while: it is kept for a day at most, what is dead as long as the settings say. */
+const deliveredSeconds = 86_400;
+/** Redis does nothing else while it takes them on or writes down how they ended, for about 15 µs each. */
+const writtenAtOnce = 256;
 const readAtOnce = 200;
 /** A page ends after so many, short or empty, so that a rare filter costs no long request. */
 const readPerPage = 4000;
@@ -100,29 +114,58 @@ export class DeliveryStore {
   readonly #redis: Redis;
   readonly #retentionSeconds: number;
 
-  /** `retentionSeconds`: how long a delivery is kept after its event, or after its last attempt. */
+  /** `retentionSeconds`: how long a delivery is kept after its end. */
   constructor(redis: Redis, retentionSeconds: number) {
     this.#redis = redis;
     this.#retentionSeconds = retentionSeconds;
   }
 
   /** Takes deliveries on, each once; returns those that were new. */
-  async add(deliveries: readonly NewDelivery[]): Promise<DeliveryRecord[]> {
-    if (deliveries.length === 0) return [];
-    const seconds = this.#retentionSeconds;
-    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * seconds);
-    const records = deliveries.map(recordOf);
-    const fresh = new Set(await this.#redis.millraceDeliver(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...records.flatMap((record, place) => {
-      const { body } = deliveries[place] as NewDelivery;
-      return [record.id, record.tenant, record.status === 'dead' ? '' : hostOf(record), JSON.stringify(record), body, seconds, forgetBefore];
-    })));
-    return records.filter(({ id }) => fresh.has(id));
+  async add(deliveries: readonly NewDelivery[]): Promise<readonly DeliveryRecord[]> {
+    return (await this.addAndClaim(deliveries, () => 0)).fresh;
   }
 
-  /** Hosts for which something is due, the longest waiting first. */
-  async dueHosts(limit: number): Promise<string[]> {
+  /** The same, and claims new ones at once, as many for each host as there is room for. */
+  async addAndClaim(deliveries: readonly NewDelivery[], roomFor: (host: string) => number): Promise<Added> {
+    const room = new Map<string, number>();
+    const wanted = (host: string): boolean => {
+      const left = room.get(host) ?? roomFor(host);
+      room.set(host, left - 1);
+      return left > 0;
+    };
+    const added = { fresh: [] as DeliveryRecord[], claimed: [] as ClaimedDelivery[], dueHosts: new Set<string>() };
+    for (let at = 0; at < deliveries.length; at += writtenAtOnce) {
+      for (const { record, body, host, claim } of await this.#addSome(deliveries.slice(at, at + writtenAtOnce), wanted)) {
+        added.fresh.push(record);
+        if (claim) added.claimed.push({ record, body, host, ...claim });
+        else if (host !== '') added.dueHosts.add(host);
+      }
+    }
+    return added;
+  }
+
+  async #addSome(deliveries: readonly NewDelivery[], wanted: (host: string) => boolean) {
+    const asked = deliveries.map((delivery) => {
+      const record = recordOf(delivery);
+      return { record, body: delivery.body, host: record.status === 'dead' ? '' : hostOf(record) };
+    });
+    const leaseEndsAt = performance.now() + leaseMs;
+    const [lease = '', ...flat] = await this.#redis.millraceDeliver(
+      deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#retentionSeconds, earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds), leaseMs,
+      ...asked.flatMap(({ record, body, host }) => [record.id, record.tenant, host, JSON.stringify(record), body, host !== '' && wanted(host) ? '1' : '']),
+    );
+    const fresh = new Map(Array.from({ length: flat.length / 2 }, (_, place) => [flat[2 * place] as string, flat[2 * place + 1] === '1']));
+    return asked.flatMap((one) => {
+      const claimed = fresh.get(one.record.id);
+      // The same one may have been asked for twice.
+      return fresh.delete(one.record.id) ? [{ ...one, claim: claimed && { lease, leaseEndsAt } }] : [];
+    });
+  }
+
+  /** Hosts for which something is due, the longest waiting first, without so many of them. */
+  async dueHosts(without: number, limit: number): Promise<string[]> {
     const [seconds, microseconds] = await this.#redis.time();
-    return this.#redis.zrangebyscore(deliveryKeys.hosts, '-inf', 1000 * Number(seconds) + Math.floor(Number(microseconds) / 1000), 'LIMIT', 0, limit);
+    return this.#redis.zrangebyscore(deliveryKeys.hosts, '-inf', 1000 * Number(seconds) + Math.floor(Number(microseconds) / 1000), 'LIMIT', without, limit);
   }
 
   /** Claims what is due for a host. */
@@ -138,10 +181,16 @@ export class DeliveryStore {
 
   /** Writes down how attempts ended. */
   async finish(finished: readonly Finished[]): Promise<void> {
-    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
+    for (let at = 0; at < finished.length; at += writtenAtOnce) await this.#finish(finished.slice(at, at + writtenAtOnce));
+  }
+
+  async #finish(finished: readonly Finished[]): Promise<void> {
+    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds);
+    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, forgetBefore, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
       const wait = record.status === 'dead' ? 'dead' : (waitMs ?? '');
       const kept = { ...record, attempts: record.attempts.slice(-attemptsKept) };
-      return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, this.#retentionSeconds + Math.ceil((waitMs ?? 0) / 1000)];
+      const seconds = record.status === 'delivered' ? Math.min(deliveredSeconds, this.#retentionSeconds) : this.#retentionSeconds;
+      return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, hostOf(record), seconds];
     }));
   }
 

@@ -64,6 +64,8 @@ export class EndpointStore {
 
   /** Makes one, where the tenant has fewer than `most`. What is settled from then on is told to it. */
   async create(wanted: NewEndpoint, secret: string, { createdAt, most }: { readonly createdAt: number; readonly most: number }): Promise<Endpoint | undefined> {
+    // First, so that `retell` finds it wherever this ends.
+    await this.#redis.sadd(deliveryKeys.tenants, wanted.tenant);
     const endpoint: Endpoint = { id: `ep_${randomBytes(12).toString('hex')}`, ...wanted, secrets: { current: secret }, createdAt };
     if (await this.#redis.millraceEnroll(deliveryKeys.endpoints(endpoint.tenant), endpoint.id, JSON.stringify(endpoint), most) === 0) return undefined;
     await this.#tellPools(endpoint.tenant);
@@ -109,6 +111,15 @@ export class EndpointStore {
    */
   async openPool(pool: string): Promise<void> {
     await registerPool(this.#redis, pool);
+    await this.#tellAll(pool);
+  }
+
+  /** Tells every pool again who listens: a process may have died before it had told all, or Redis may have lost a part. */
+  async retell(): Promise<void> {
+    for (const pool of await readPools(this.#redis)) await this.#tellAll(pool);
+  }
+
+  async #tellAll(pool: string): Promise<void> {
     for (const tenant of await this.#redis.smembers(deliveryKeys.tenants)) await this.#tellPool(pool, tenant);
   }
 
@@ -122,7 +133,6 @@ export class EndpointStore {
   }
 
   async #tellPools(tenant: string): Promise<void> {
-    await this.#redis.sadd(deliveryKeys.tenants, tenant);
     await Promise.all((await readPools(this.#redis)).map((pool) => this.#tellPool(pool, tenant)));
   }
 

@@ -1,4 +1,4 @@
-// Idempotency keys: a repeated submission leads to the prediction that the first one made.
+// Idempotency keys: a repeated submission leads to the prediction or backfill that the first one made.
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parsePredictionId } from '@millrace/protocol';
@@ -17,11 +17,16 @@ export interface Reservation {
 export type Reserved =
   | { readonly kind: 'reserved' }
   | { readonly kind: 'mismatch' }
-  /** `ageMs` since it was tied to that id. */
-  | { readonly kind: 'taken'; readonly id: string; readonly ageMs: number };
+  | ({ readonly kind: 'taken' } & Taken);
+
+/** What a key was tied to before; `ageMs` since then. */
+export interface Taken {
+  readonly id: string;
+  readonly ageMs: number;
+}
 
 /**
- * A key is tied and its prediction added within two command timeouts of 5 s, or its connection is given up within a second
+ * A key is tied and its prediction or backfill added within two command timeouts of 5 s, or its connection is given up within a second
  * more, and nothing is sent again (connection.ts). What was tied longer ago is queued or never will be.
  */
 const underWayMs = 12_000;
@@ -37,19 +42,25 @@ export class IdempotencyKeys {
     this.#seconds = seconds;
   }
 
-  /** Ties the key to a prediction that is about to be queued. */
-  async reserve(tenant: string, { key, fingerprint, insteadOf = '' }: Reservation, predictionId: string): Promise<Reserved> {
-    const [kind, id = '', ageMs = 0] = await this.#redis.millraceReserve(keyOf(tenant, key), fingerprint, predictionId, this.#seconds, insteadOf);
-    return kind === 'taken' ? { kind, id, ageMs } : { kind };
+  /** Ties the key to what is about to be made. */
+  async reserve(tenant: string, { key, fingerprint, insteadOf = '' }: Reservation, id: string): Promise<Reserved> {
+    const [kind, takenId = '', ageMs = 0] = await this.#redis.millraceReserve(keyOf(tenant, key), fingerprint, id, this.#seconds, insteadOf);
+    return kind === 'taken' ? { kind, id: takenId, ageMs } : { kind };
   }
 
   /** Whether a taken id is a prediction; waits for one that may still be on its way to Redis. */
-  async isAccepted({ id, ageMs }: { readonly id: string; readonly ageMs: number }, tenant: string): Promise<boolean> {
-    const address = parsePredictionId(id);
+  async isAccepted(taken: Taken, tenant: string): Promise<boolean> {
+    const address = parsePredictionId(taken.id);
+    const found = address && await this.made(taken, () => lookup(this.#redis, address, tenant));
+    return found !== undefined;
+  }
+
+  /** What was made under a taken id; undefined where nothing was. Waits for what may still be on its way to Redis. */
+  async made<Made>({ ageMs }: Taken, find: () => Promise<Made | undefined>): Promise<Made | undefined> {
     const until = Date.now() + underWayMs - ageMs;
     for (;;) {
-      if (address && await lookup(this.#redis, address, tenant)) return true;
-      if (Date.now() > until) return false;
+      const found = await find();
+      if (found !== undefined || Date.now() > until) return found;
       await delay(lookEveryMs);
     }
   }

@@ -6,12 +6,12 @@ export { Chunks, type NewChunk, type QueuedChunk } from './chunks.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type ChunkClaim, type Claim, Consumer, HandBack, type Handlers, lockMs } from './consumer.ts';
 export {
-  type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
+  type Added, type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
 } from './deliveries.ts';
 export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
 export { readDepth } from './depth.ts';
 export { type Endpoint, type EndpointHealth, EndpointStore, hears, type KnownEndpoint, type NewEndpoint, type Secrets } from './endpoints.ts';
-export { type FeedEvent, type FeedPart, followFeed, readFeed } from './feed.ts';
+export { type Cursor, cursorPattern, type Feed, type FeedEvent, type FeedPage, feedStart, followFeed, readFeed } from './feed.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
 export { KeyRate, type Quota, rateWindowSeconds } from './key-rate.ts';
 export { KeyRing } from './key-ring.ts';
@@ -22,6 +22,7 @@ export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';
 export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
+export { type Progress, readProgress } from './progress.ts';
 export { type RedisSettings, redisSettings } from './redis-settings.ts';
 export { ReplyReader } from './replies.ts';
 export { ReplyQueues } from './reply-queues.ts';

@@ -1,6 +1,8 @@
-// Which tenants have somebody who listens for the beginning of runs: a copy, read again every two seconds, so that no run asks Redis.
+// Which tenants have somebody who listens for the beginning of runs: a copy, read again every two seconds, so that no run asks
+// Redis. With it the pool is registered again, should Redis have lost its data.
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
+import { registerPool } from './results-queue.ts';
 
 const readEveryMs = 2000;
 
@@ -30,6 +32,7 @@ export class StartListeners {
   }
 
   async #read(): Promise<void> {
+    await registerPool(this.#redis, this.#pool);
     const listeners = await this.#redis.hgetall(keysOf(this.#pool).listeners);
     this.#tenants = new Set(Object.entries(listeners).flatMap(([tenant, ends]) => (ends.split(' ').includes('running') ? [tenant] : [])));
   }

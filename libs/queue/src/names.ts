@@ -103,6 +103,8 @@ export const backfillKeys = {
   backfill: (id: string) => `${backfills}:backfill:${id}`,
   /** Which coordinator has it, until its lease ends. */
   lease: (id: string) => `${backfills}:lease:${id}`,
+  /** There while a coordinator is, and for a while after. */
+  coordinator: `${backfills}:coordinator`,
   /** Set of those that a coordinator has to see to. */
   open: `${backfills}:open`,
   /** Sorted set of a tenant's backfill ids: all scores are 0, so that it is in the order of the ids. */

@@ -10,6 +10,7 @@ for i = 2, #ARGV, per do
     taken[#taken + 1] = id
     hosts[host] = true
     redis.call('HSET', key, 'state', ARGV[i + 4])
+    redis.call('PERSIST', key)
     redis.call('ZREM', prefix .. ':dead:' .. ARGV[i + 1], id)
     redis.call('ZADD', prefix .. ':due:' .. host, now, id)
   end

@@ -1,5 +1,6 @@
 // Reply queues: results as BullMQ jobs in queues of the users' own, for any BullMQ client to consume.
 import { Queue } from 'bullmq';
+import { ReplyError } from 'ioredis';
 import type { Redis } from './connection.ts';
 import { replyQueuePrefix } from './names.ts';
 
@@ -18,12 +19,18 @@ export class ReplyQueues {
     this.#redis = redis;
   }
 
-  /** Adds a job; one whose id is there already is ignored. False where the queue is full. */
-  async add(tenant: string, name: string, job: { readonly id: string; readonly name: string; readonly data: unknown }): Promise<boolean> {
+  /** Adds a job; one whose id is there already is ignored. What keeps it out of the queue, where something does. */
+  async add(tenant: string, name: string, job: { readonly id: string; readonly name: string; readonly data: unknown }): Promise<string | undefined> {
     const queue = this.#of(tenant, name);
-    if (await queue.getWaitingCount() >= longestReplyQueue) return false;
-    await queue.add(job.name, job.data, { jobId: job.id, removeOnComplete: true, removeOnFail: failedKept });
-    return true;
+    try {
+      if (await queue.getWaitingCount() >= longestReplyQueue) return 'the reply queue is full';
+      await queue.add(job.name, job.data, { jobId: job.id, removeOnComplete: true, removeOnFail: failedKept });
+      return undefined;
+    } catch (error) {
+      // Somebody has put something else under the queue's keys.
+      if (error instanceof ReplyError) return 'Redis refuses the reply queue';
+      throw error;
+    }
   }
 
   async close(): Promise<void> {

@@ -31,7 +31,8 @@ export interface ResultsReaderOptions {
 
 const group = 'dispatchers';
 const blockMs = 5000;
-const entriesPerRead = 64;
+/** An entry has up to 64 events, and each of them may be told to 50 endpoints. */
+const entriesPerRead = 16;
 /** What a dispatcher has not dealt with by then is another's: its own work takes far less. */
 const abandonedMs = 15_000;
 const rescueEveryMs = 5000;
@@ -98,8 +99,15 @@ export class ResultsReader {
 
   async #handle(entries: readonly Entry[]): Promise<void> {
     if (entries.length === 0) return;
-    const { redis, pool, onEvents } = this.#options;
-    await onEvents(entries.flatMap(([, fields]) => eventsOf(pool, fields ?? [])));
+    const { redis, pool, onEvents, onError } = this.#options;
+    try {
+      await onEvents(entries.flatMap(([, fields]) => eventsOf(pool, fields ?? [])));
+    } catch (error) {
+      if (entries.length === 1) throw error;
+      // One that cannot be dealt with comes again by itself, and does not keep its neighbours.
+      for (const entry of entries) await this.#handle([entry]).catch(onError);
+      return;
+    }
     const ids = entries.map(([id]) => id);
     // What is acknowledged is of no use to anybody else: there is one group.
     await redis.pipeline().xack(this.#queue, group, ...ids).xdel(this.#queue, ...ids).exec();

@@ -9,11 +9,12 @@ export interface Scripts {
   millraceBackfillWrite(backfill: string, open: string, lease: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number): Promise<0 | 1>;
   millraceBookChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
-  millraceDeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
-  millraceFinish(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
+  millraceFinish(hosts: string, holds: string, prefix: string, forgetBefore: string, ...deliveries: (string | number)[]): Promise<null>;
   millraceHold(hosts: string, holds: string, host: string, ms: number): Promise<null>;
   millraceRedeliver(hosts: string, holds: string, prefix: string, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
@@ -43,6 +44,7 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceDepth: { lua: read('depth.lua') },
     millraceEnroll: { lua: read('enroll.lua'), numberOfKeys: 1 },
     millraceExtend: { lua: read('extend.lua'), numberOfKeys: 1 },
+    millraceFeed: { lua: read('feed.lua'), numberOfKeys: 1 },
     millraceFinish: { lua: read('hosts.lua') + read('finish.lua'), numberOfKeys: 2 },
     millraceHold: { lua: read('hosts.lua') + read('hold.lua'), numberOfKeys: 2 },
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },

@@ -2,6 +2,7 @@ import { httpLimits, PredictionPage, presentSummary, problemResponses, type Stat
 import type { Position, Summary } from '@millrace/queue';
 import Type from 'typebox';
 import type { FastifyInstance } from 'fastify';
+import { ModelFilter, namesOf } from '../filters.ts';
 import { type Filters, readPageToken, writePageToken } from '../page-token.ts';
 import type { Predictions } from '../predictions.ts';
 
@@ -9,7 +10,7 @@ const { pageSize } = httpLimits;
 const time = (description: string) => Type.Optional(Type.String({ format: 'date-time', description }));
 const List = Type.Object({
   status: Type.Optional(Type.Enum([...states])),
-  model: Type.Optional(Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,127}(@[1-9][0-9]{0,8})?$', description: '`name` or `name@version`' })),
+  model: Type.Optional(ModelFilter),
   created_after: time('Only what was created after this time'),
   created_before: time('Only what was created before this time'),
   page_size: Type.Optional(Type.String({ pattern: '^[0-9]{1,9}$', description: `Predictions in a page: ${pageSize.default} by default, at most ${pageSize.most} (more becomes that)` })),
@@ -53,10 +54,6 @@ export function listRoutes(app: FastifyInstance, { predictions }: { predictions:
 function readPosition(token: string, filters: Filters): Position {
   const [, bundle = '', index] = readPageToken(token, filters, /^([0-9a-f]{32})-(\d{1,2})$/);
   return { bundle, index: Number(index) };
-}
-
-function namesOf({ model, version }: Summary): string[] {
-  return [model, `${model}@${version}`];
 }
 
 function statusOf(summary: Summary): State {

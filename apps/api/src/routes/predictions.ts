@@ -9,7 +9,7 @@ import { formOf, objectOr } from '../form.ts';
 import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
 import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
-import type { Predictions } from '../predictions.ts';
+import { type Predictions, revisionOf } from '../predictions.ts';
 import { faultsOf } from '../problems.ts';
 
 export interface PredictionRoutes {
@@ -121,7 +121,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     const { id } = request.params;
     const { known } = await predictions.find(id, request.caller.tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
     const prediction = presentPrediction(id, known, { format });
-    const etag = `"${prediction.status}-${prediction.attempts}"`;
+    const etag = `"${revisionOf(prediction)}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();

@@ -1,11 +1,13 @@
-// `millrace demo`: starts everything, classifies scikit-learn's digits test split over HTTP, shows how it went, stops.
+// `millrace demo`: starts everything, classifies scikit-learn's digits test split over HTTP, shows how it went and how a result
+// comes by webhook, stops.
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Prediction } from '@millrace/protocol';
 import { SingleBar } from 'cli-progress';
 import { Client } from '../client.ts';
-import { startSystem } from '../embedded/system.ts';
-import { prettyLog } from '../logs.ts';
+import { loopbackNetworks, startSystem } from '../embedded/system.ts';
+import { warnings } from '../logs.ts';
+import { demoRetrySeconds, demoWebhook } from './demo-webhook.ts';
 
 interface Digit {
   readonly pixels: readonly number[];
@@ -21,22 +23,26 @@ interface Answer {
 const concurrency = 64;
 const dataFile = fileURLToPath(new URL('../../../../deploy/data/digits-test.csv', import.meta.url));
 
-/** True where every prediction came back. */
+/** True where every prediction came back, and the webhook came. */
 export async function demo(options: { redisServer: string | undefined; redisUrl: string | undefined; models: string; key?: string }): Promise<boolean> {
   const out = process.stdout;
   const digits = await readDigits();
-  out.write('Starting Redis, the API and a worker ...\n');
-  const system = await startSystem({ ...options, port: 0, workers: 1, onLog: warningsOnly() });
+  out.write('Starting Redis, the API, a worker and the dispatcher ...\n');
+  const env = { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: loopbackNetworks, MILLRACE_WEBHOOK_RETRY_SECONDS: demoRetrySeconds };
+  const system = await startSystem({ ...options, port: 0, workers: 1, env, onLog: warningsOnly() });
+  const client = new Client(system.url, options.key);
   try {
     out.write(`Up at ${system.url}. Classifying the ${digits.length} handwritten digits of scikit-learn's test split, one prediction each, ${concurrency} at a time:\n\n`);
     const bar = new SingleBar({ format: '  {bar} {value}/{total}', barCompleteChar: '█', barIncompleteChar: '░', barsize: 40, stream: process.stdout, noTTYOutput: true, notTTYSchedule: 60_000 });
     bar.start(digits.length, 0);
     const startedAt = performance.now();
-    const answers = await classify(digits, new Client(system.url, options.key), () => bar.increment());
+    const answers = await classify(digits, client, () => bar.increment());
     const seconds = (performance.now() - startedAt) / 1000;
     bar.stop();
     out.write(`\n${report(answers, seconds)}\n`);
-    return answers.length === digits.length;
+    const [first] = digits as [Digit, ...Digit[]];
+    const told = await demoWebhook(client, { model: 'digits', inputs: [[...first.pixels]] }, out);
+    return told && answers.length === digits.length;
   } finally {
     await system.stop();
     out.write('Stopped.\n');
@@ -92,10 +98,7 @@ function drawing({ pixels }: Digit): string {
 }
 
 /** Its Redis keeps nothing on purpose, so that warning is left out too. */
-function warningsOnly(): ReturnType<typeof prettyLog> {
-  const log = prettyLog();
-  return (service, fields) => {
-    if (fields['msg'] === 'Redis may lose what is accepted') return;
-    if (['warn', 'error', 'fatal'].includes(String(fields['level']))) log(service, fields);
-  };
+function warningsOnly(): ReturnType<typeof warnings> {
+  const log = warnings();
+  return (service, fields) => { if (fields['msg'] !== 'Redis may lose what is accepted') log(service, fields); };
 }

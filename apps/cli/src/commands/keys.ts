@@ -63,7 +63,8 @@ function presentKey({ id, tenant, name, scopes, createdAt, expiresAt, revokedAt,
   };
 }
 
-async function withStore<Result>({ redis: given, data, ...tls }: KeysPlace, act: (store: KeyStore) => Promise<Result>): Promise<Result> {
+/** Acts on the keys of a Redis, and leaves it. Throws, in words for the user, where it cannot be reached. */
+export async function withStore<Result>({ redis: given, data, ...tls }: KeysPlace, act: (store: KeyStore) => Promise<Result>): Promise<Result> {
   const url = given || redisUrlIn(data);
   if (url === undefined) throw new Error(`No Redis to keep keys in: \`millrace up\` is not running on ${data}, and neither --redis nor REDIS_URL is set`);
   let lastError: Error | undefined;

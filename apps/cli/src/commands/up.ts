@@ -1,8 +1,9 @@
 // `millrace up`: everything on one machine, until Ctrl-C.
 import type { Model } from '@millrace/protocol';
 import { Client, ClientError } from '../client.ts';
-import { startSystem } from '../embedded/system.ts';
+import { loopbackNetworks, startSystem } from '../embedded/system.ts';
 import { prettyLog } from '../logs.ts';
+import { untilSignal } from '../signals.ts';
 
 export interface UpOptions {
   readonly redisServer: string | undefined;
@@ -12,12 +13,20 @@ export interface UpOptions {
   readonly workers: number;
   readonly models: string;
   readonly data: string;
+  /** Networks (CIDR) that webhooks may go to although they are not public; this machine's own where it is not said and nobody else can ask for any. */
+  readonly webhookAllowedNetworks: string | undefined;
   readonly key?: string;
 }
 
-export async function up({ data, key, ...options }: UpOptions): Promise<void> {
+/** Where only this machine reaches the API. */
+const ownHosts = ['127.0.0.1', '::1', 'localhost'];
+
+export async function up({ data, key, webhookAllowedNetworks, ...options }: UpOptions): Promise<void> {
   const stopped = untilSignal();
-  const system = await startSystem({ ...options, dataDir: data, onLog: prettyLog() });
+  // A Redis that was there before may have deliveries of others.
+  const alone = ownHosts.includes(options.host) && !options.redisUrl;
+  const networks = webhookAllowedNetworks ?? (alone ? loopbackNetworks : '');
+  const system = await startSystem({ ...options, dataDir: data, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: networks }, onLog: prettyLog() });
   const models = await modelsOrRefusal(system.url, key);
   process.stdout.write(`
 Millrace is up: ${models ? `${models.length} models, ` : ''}${options.workers} ${options.workers === 1 ? 'worker' : 'workers'}.
@@ -75,11 +84,4 @@ function nest([length, ...inner]: readonly number[], dtype: string, at = 0): unk
   if (length !== undefined) return Array.from({ length }, (_, index) => nest(inner, dtype, index));
   if (dtype === 'string') return `text ${at + 1}`;
   return dtype === 'bool' ? at % 2 === 0 : at + 1;
-}
-
-async function untilSignal(): Promise<void> {
-  await new Promise<void>((resolve) => {
-    // Kept on: a signal to the whole process group comes again through the launcher, and must not cut the end short.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
-  });
 }

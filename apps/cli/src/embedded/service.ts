@@ -62,9 +62,16 @@ export class Service {
     await exited;
   }
 
+  /** For who cannot wait. */
+  kill(): void {
+    this.#stopping = true;
+    this.#child?.kill('SIGKILL');
+  }
+
   #spawn(onLine: (fields: Record<string, unknown>) => void): ChildProcess {
-    // The IPC channel tells the child when this process dies, even by SIGKILL.
-    const child = spawn(process.execPath, [...nodeArgs, ...this.#args], { env: { ...inherited(), ...this.#env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    // The IPC channel tells the child when this process dies, even by SIGKILL. In a session of its own, Ctrl-C on the terminal does
+    // not reach it: with the SIGTERM of its owner it would be a second signal, which asks for haste.
+    const child = spawn(process.execPath, [...nodeArgs, ...this.#args], { detached: true, env: { ...inherited(), ...this.#env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
       if (!stream) continue;

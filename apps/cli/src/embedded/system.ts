@@ -21,6 +21,8 @@ export interface SystemOptions {
   /** Arguments for the API's Node process. */
   readonly apiNodeArgs?: readonly string[] | undefined;
   readonly redisArgs?: readonly string[] | undefined;
+  /** Is waited for when Redis serves and nothing else has been started. */
+  readonly prepare?: ((redisUrl: string) => Promise<void>) | undefined;
   /** Without it, nobody is told of results who does not ask for them. */
   readonly dispatcher?: boolean | undefined;
   /** Takes every log line of the processes. */
@@ -39,7 +41,12 @@ export interface System {
   readonly dispatcherUrl: string | undefined;
   /** Ends everything in reverse order. Idempotent. */
   stop(): Promise<void>;
+  /** Ends the processes at once; Redis ends with this one. */
+  kill(): void;
 }
+
+/** For webhooks to this machine itself, where nobody else can ask for them. */
+export const loopbackNetworks = '127.0.0.0/8,::1/128';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 
@@ -61,6 +68,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     return { service, ready: await service.start(`${app} is ready`) };
   };
   try {
+    await options.prepare?.(redisUrl);
     const [api, dispatcher, ...workers] = await Promise.all([
       start('api', 'api', { MILLRACE_HOST: options.host ?? '127.0.0.1', MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
       options.dispatcher === false ? undefined : start('dispatcher', 'dispatcher', { MILLRACE_METRICS_PORT: '0' }),
@@ -76,6 +84,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       workerUrls: workers.map(metricsUrl),
       dispatcherUrl: dispatcher && metricsUrl(dispatcher),
       stop,
+      kill: () => { for (const service of services) service.kill(); },
     };
   } catch (error) {
     await stop();
