@@ -78,7 +78,7 @@ test('a worker that is told to stop hands its chunks back at once', async () => 
   const count = 3000;
   await write(rig, 'handed.csv', imagesCsv(count));
   const worker = await startWorker(rig.system, { ...rig.env });
-  const id = await backfill(rig, 'digits-deep', { input: 'handed.csv', output: 'handed-out.csv' }, { chunkRows: 500 });
+  const id = await backfill(rig, 'digits-deep', { input: 'handed.csv', output: 'handed-out.csv' }, { chunkRows: 100 });
   await until(async () => Number(/millrace_worker_claimed_rows\{[^}]*\} (\d+)/.exec(await (await fetch(`${worker.url}/metrics`)).text())?.[1]) > 0, 'a claim');
   worker.child.kill('SIGTERM');
   expect(await within(20, worker.ended, 'its end')).toEqual([0, null]);

@@ -30,7 +30,7 @@ let store: KeyStore;
 let admin: string;
 
 beforeAll(async () => {
-  system = await startTestSystem({ privateRedis: true, apiNodeArgs: ['--import', tellRoutes], env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
+  system = await startTestSystem({ privateRedis: true, apiNodeArgs: ['--import', tellRoutes], env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_BACKFILL_INPUTS: '/', MILLRACE_BACKFILL_OUTPUTS: '/' } });
   redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
   store = new KeyStore(redis);
 });

@@ -8,15 +8,15 @@ import type { Logger } from '@millrace/process';
 import { type BackfillProgress, type BackfillRecord, type BackfillWish, isActive, MillraceError, moved, problemOf, wishStates } from '@millrace/protocol';
 import { type Chunks, type HeldBackfill, LeaseLost } from '@millrace/queue';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { BackfillNews } from './backfill-host.ts';
 import { ChunkFeed } from './chunk-feed.ts';
-import type { DispatcherMetrics } from './metrics.ts';
 import { RowRate } from './row-rate.ts';
 
 export interface BackfillRunOptions {
   readonly storage: Storage;
   readonly places: Places;
   readonly chunksOf: (pool: string) => Chunks;
-  readonly metrics: DispatcherMetrics;
+  readonly tell: (news: BackfillNews) => void;
   readonly log: Logger;
   readonly version: string;
 }
@@ -110,12 +110,12 @@ export class BackfillRun {
       onDone: (chunk, { done, failed }) => {
         const { rows } = chunk;
         this.#tally = addPart(this.#tally, { rows, written: done });
-        this.#options.metrics.backfilled({ done, failed });
+        this.#options.tell({ kind: 'rows', done, failed });
         // Rows that failed may be run again.
         if (failed === 0) discardBlock(chunk, this.#work).catch((error: unknown) => this.#options.log.warn({ err: error, backfillId: id }, 'block cannot be removed'));
         this.#refuseErrors(plan);
       },
-      onRetry: (_chunk, code) => this.#options.metrics.chunkRetried(code),
+      onRetry: (_chunk, code) => this.#options.tell({ kind: 'chunk retried', reason: code }),
     });
     await this.#noting(together(signal, (either) => this.#stage(plan, parts, feed, either), (either) => feed.run(either)));
     await this.#drain(signal);

@@ -4,16 +4,16 @@ import { placesOf } from '@millrace/backfill/settings';
 import type { Logger } from '@millrace/process';
 import { type BackfillState, earliestBackfillId, isBackfillId } from '@millrace/protocol';
 import { backfillLeaseMs, BackfillStore, Chunks, type HeldBackfill, LeaseLost, type Redis } from '@millrace/queue';
+import type { BackfillNews } from './backfill-host.ts';
 import { BackfillRun } from './backfill-run.ts';
 import type { DispatcherConfig } from './config.ts';
-import type { DispatcherMetrics } from './metrics.ts';
 
 export interface BackfillsOptions {
   readonly config: DispatcherConfig;
   readonly redis: Redis;
-  readonly metrics: DispatcherMetrics;
   readonly log: Logger;
   readonly version: string;
+  readonly tell: (news: BackfillNews) => void;
 }
 
 /** One that this process works on. */
@@ -53,13 +53,6 @@ export class Backfills {
     return new Backfills(options, await openStorage(work, options.config));
   }
 
-  /** Those that are held here, by state. */
-  get states(): ReadonlyMap<BackfillState, number> {
-    const states = new Map<BackfillState, number>();
-    for (const { run } of this.#holdings.values()) if (run) states.set(run.state, (states.get(run.state) ?? 0) + 1);
-    return states;
-  }
-
   /** Resolves once the API can tell that somebody works on backfills. */
   async start(): Promise<void> {
     await this.#store.announce();
@@ -90,7 +83,15 @@ export class Backfills {
       }
     } catch (error) {
       this.#options.log.warn({ err: error }, 'backfills cannot be read');
+    } finally {
+      this.#tellStates();
     }
+  }
+
+  #tellStates(): void {
+    const states = new Map<BackfillState, number>();
+    for (const { run } of this.#holdings.values()) if (run) states.set(run.state, (states.get(run.state) ?? 0) + 1);
+    this.#options.tell({ kind: 'states', states });
   }
 
   async #take(id: string): Promise<void> {

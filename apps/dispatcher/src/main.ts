@@ -4,6 +4,7 @@ import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery'
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
 import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
+import { BackfillHost } from './backfill-host.ts';
 import { DispatcherConfig } from './config.ts';
 import { Courier } from './courier.ts';
 import { FanOut } from './fan-out.ts';
@@ -59,10 +60,9 @@ const readers = new PoolReaders({
 await readers.start();
 life.own('readers', () => readers.stop());
 
-// Loaded where it is needed: it brings DuckDB along.
 const backfills = config.backfillWork === undefined ? undefined
-  : await (await import('./backfills.ts')).Backfills.open(config.backfillWork, { config, redis, metrics, log, version: manifest.version });
-await backfills?.start();
+  : new BackfillHost({ work: config.backfillWork, config, version: manifest.version }, metrics, (error) => life.fail(error));
+await backfills?.ready();
 life.own('backfills', () => backfills?.stop());
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
