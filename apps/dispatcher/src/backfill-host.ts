@@ -49,7 +49,7 @@ export class BackfillHost {
   async stop(): Promise<void> {
     this.#stopping = true;
     const exited = once(this.#worker, 'exit');
-    this.#worker.postMessage('stop');
+    this.#worker.postMessage('stop', []);
     await exited;
   }
 
