@@ -18,6 +18,8 @@ export interface ServiceOptions {
   /** How long it may take to stop; 30 s where it is not said. Then it is killed. */
   readonly graceMs?: number;
   readonly onLog: ServiceLog;
+  /** It has ended by itself, and is started again. */
+  readonly onRestart?: () => void;
 }
 
 /** `waiting`: it has ended and is started again later. `stopping`: it has been told to end. */
@@ -129,7 +131,9 @@ export class Service {
   #restart(reason: string): void {
     this.#ends = endsInARow(this.#ends, Math.max(0, performance.now() - this.#readyAt));
     const delayMs = restartDelayMs(this.#ends, Math.random());
-    this.#options.onLog(this.name, { level: 'error', msg: 'ended unexpectedly, starting it again', reason, delayMs });
+    const { onLog, onRestart } = this.#options;
+    onLog(this.name, { level: 'error', msg: 'ended unexpectedly, starting it again', reason, delayMs });
+    onRestart?.();
     this.#state = 'waiting';
     this.#again = setTimeout(() => this.keep(), delayMs);
   }
