@@ -1,7 +1,7 @@
 // Millrace on one machine: a private Redis, the API, workers and the dispatcher, as the same processes that run in production.
 import { fileURLToPath } from 'node:url';
+import { Service, type ServiceLog } from '@millrace/process';
 import { startRedis } from './redis.ts';
-import { Service, type ServiceLog } from './service.ts';
 
 export interface SystemOptions {
   /** Path of a redis-server; not needed with `redisUrl`. */
@@ -56,16 +56,16 @@ export async function startSystem(options: SystemOptions): Promise<System> {
   if (!redisServer && !options.redisUrl) throw new Error('there is no redis-server here: run `npm run setup`, or set REDIS_URL');
   const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer ?? '', dataDir, args: redisArgs });
   const redisUrl = redis?.url ?? options.redisUrl ?? '';
-  const env = { REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
+  const env = { ...inherited(), REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
   const services: Service[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(services.map((service) => service.stop()));
     await redis?.stop();
   };
   const start = async (name: string, app: string, more: Record<string, string>, nodeArgs: readonly string[] = []) => {
-    const service = new Service(name, [...nodeArgs, `${root}apps/${app}/src/main.ts`], { ...env, ...more }, onLog);
+    const service = new Service({ name, args: [...nodeArgs, `${root}apps/${app}/src/main.ts`], env: { ...env, ...more }, readyMessage: `${app} is ready`, onLog });
     services.push(service);
-    return { service, ready: await service.start(`${app} is ready`) };
+    return { service, ready: await service.start() };
   };
   try {
     await options.prepare?.(redisUrl);
@@ -94,4 +94,12 @@ export async function startSystem(options: SystemOptions): Promise<System> {
 
 function metricsUrl({ ready }: { readonly ready: Readonly<Record<string, unknown>> }): string {
   return `http://127.0.0.1:${String(ready['metricsPort'])}`;
+}
+
+/** What a child needs of our own environment; Millrace's settings are given, not inherited. */
+function inherited(): Record<string, string | undefined> {
+  // oxlint-disable-next-line node/no-process-env -- passed on, not read
+  const env = { ...process.env };
+  for (const name of Object.keys(env)) if (name.startsWith('MILLRACE_REDIS')) delete env[name];
+  return env;
 }
