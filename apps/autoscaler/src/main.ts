@@ -4,10 +4,12 @@ import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, sta
 import { autoscalerLease, connect, untilArrival, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { AutoscalerConfig } from './config.ts';
+import { Decisions } from './decisions.ts';
 import { readingOf } from './demand.ts';
+import { Deployments } from './kubernetes.ts';
 import { PoolLoop } from './loop.ts';
 import { AutoscalerMetrics } from './metrics.ts';
-import { readPools } from './pools.ts';
+import { readDeployments, readPools } from './pools.ts';
 import { relay } from './relay.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -15,8 +17,9 @@ const config = startingConfig('The Millrace autoscaler', AutoscalerConfig, proce
 const { pollSeconds, shutdownSeconds } = config;
 const log = createLogger('autoscaler', config.logLevel);
 const pools = readPools(config.pools);
+const withProcesses = config.actuator === 'processes';
 /** Workers have their time, then some to be killed, and then this process some to end. */
-const graceMs = { worker: (shutdownSeconds + 5) * 1000, all: (shutdownSeconds + 10) * 1000 };
+const graceMs = { worker: (shutdownSeconds + 5) * 1000, all: (shutdownSeconds + (withProcesses ? 10 : 0)) * 1000 };
 const life = new Lifecycle(log, graceMs.all);
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 
@@ -25,24 +28,33 @@ life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
 
 const registry = createRegistry('autoscaler', manifest.version);
-const metrics = new AutoscalerMetrics(registry, () => actuator.states());
-const actuator = new Supervisor({
+const metrics = new AutoscalerMetrics(registry, () => supervisor?.states() ?? []);
+const supervisor = withProcesses ? new Supervisor({
   args: [fileURLToPath(new URL('../../worker/src/main.ts', import.meta.url))],
   // Its settings are those of this process, so that there is one place for them.
   env: { ...process.env, MILLRACE_METRICS_PORT: '0' },
   graceMs: graceMs.worker,
   onLog: relay(process.stdout, log),
   onRestart: (pool) => metrics.restarted(pool),
+}) : undefined;
+const actuator = supervisor ?? new Deployments({
+  url: config.kubernetesUrl, account: config.kubernetesAccount, names: readDeployments(config.deployments), timeoutMs: 5000,
+  elsewhere: () => Promise.resolve(0),
 });
 life.own('workers', () => actuator.stop());
+
+const leaseMs = Math.max(10, 3 * pollSeconds) * 1000;
+const decisions = new Decisions(pools.keys(), leaseMs, Date.now);
+const keda = await openKeda();
+life.own('keda', () => keda?.stop());
 
 for (const [pool, bounds] of pools) {
   const blocking = connect(config, 'blocking', onError);
   const loop = new PoolLoop({
     pool, actuator, log, limits: { ...config, ...bounds }, pollMs: pollSeconds * 1000,
-    lease: autoscalerLease(redis, pool, Math.max(10, 3 * pollSeconds) * 1000),
+    lease: autoscalerLease(redis, pool, leaseMs),
     read: () => readingOf(redis, pool, actuator),
-    publish: () => Promise.resolve(),
+    publish: ({ desired }) => Promise.resolve(decisions.tell(pool, desired)),
     untilArrival: (ms) => untilArrival(blocking, pool, ms),
     metrics: metrics.of(pool),
     now: Date.now,
@@ -56,4 +68,12 @@ for (const [pool, bounds] of pools) {
 
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);
-log.info({ redis: printableUrl(config.redisUrl), pools: config.pools, metricsPort: health.port }, 'autoscaler is ready');
+log.info({ redis: printableUrl(config.redisUrl), pools: config.pools, metricsPort: health.port, kedaPort: keda?.port }, 'autoscaler is ready');
+
+/** gRPC takes 16 MB and a sixth of a second to load, which are for those who use it. */
+async function openKeda(): Promise<{ port: number; stop: () => void } | undefined> {
+  const { kedaHost: host, kedaPort: port } = config;
+  if (port === undefined) return undefined;
+  const { serveKeda } = await import('./keda.ts');
+  return serveKeda({ host, port, decisions });
+}

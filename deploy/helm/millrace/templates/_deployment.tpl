@@ -1,6 +1,6 @@
 {{- /*
 The Deployment of one process. Takes root, component, name, values (of this process), ports (of the container; the first
-is probed), env (of this process), and where they apply: pool, replicas, models, backfills, preStopSeconds, token.
+is probed), env (of this process), and where they apply: pool, replicas, models, backfills, preStopSeconds, token, recreate.
 */ -}}
 {{- define "millrace.deployment" -}}
 {{- $values := .root.Values }}
@@ -21,9 +21,11 @@ spec:
   {{- if hasKey . "replicas" }}
   replicas: {{ .replicas }}
   {{- end }}
+  {{- if .recreate }}
+  strategy: { type: Recreate }
+  {{- end }}
   {{- with .values.rollingUpdate }}
-  strategy:
-    rollingUpdate: {{ toJson . }}
+  strategy: { type: RollingUpdate, rollingUpdate: {{ toJson . }} }
   {{- end }}
   selector:
     matchLabels:

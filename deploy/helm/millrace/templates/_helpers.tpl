@@ -38,21 +38,12 @@ labels:
 {{- range $name, $own := .Values.pools }}
 {{- $pool := mergeOverwrite (deepCopy $.Values.worker) (deepCopy $own) }}
 {{- with $pool.scaling }}
-{{- if gt .min .max }}{{ fail (printf "pools.%s.scaling: min is larger than max" $name) }}{{ end }}
+{{- if gt (int .min) (int .max) }}{{ fail (printf "pools.%s.scaling: min is larger than max" $name) }}{{ end }}
 {{- if and (eq .by "hpa") (eq (int .min) 0) }}{{ fail (printf "pools.%s.scaling.min: an HPA does not go to zero; KEDA and the autoscaler do" $name) }}{{ end }}
 {{- end }}
 {{- $_ := set $pools $name $pool }}
 {{- end }}
 {{- toJson $pools }}
-{{- end }}
-
-{{- /* The names of the pools that `by` scales, as JSON. Takes root and by. */ -}}
-{{- define "millrace.scaledBy" -}}
-{{- $names := list }}
-{{- range $name, $pool := include "millrace.pools" .root | fromJson }}
-{{- if eq $pool.scaling.by $.by }}{{ $names = append $names $name }}{{ end }}
-{{- end }}
-{{- toJson $names }}
 {{- end }}
 
 {{- define "millrace.workerName" -}}
