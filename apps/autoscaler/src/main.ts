@@ -1,10 +1,10 @@
 // The autoscaler: decides how many workers each pool should have, and starts and stops them.
 import { fileURLToPath } from 'node:url';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
-import { autoscalerLease, connect, untilArrival, untilReady } from '@millrace/queue';
+import { autoscalerLease, connect, publishDecision, untilArrival, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { AutoscalerConfig } from './config.ts';
-import { readingOf } from './demand.ts';
+import { demandOf } from './demand.ts';
 import { PoolLoop } from './loop.ts';
 import { AutoscalerMetrics } from './metrics.ts';
 import { readPools } from './pools.ts';
@@ -18,6 +18,8 @@ const pools = readPools(config.pools);
 /** Workers have their time, then some to be killed, and then this process some to end. */
 const graceMs = { worker: (shutdownSeconds + 5) * 1000, all: (shutdownSeconds + 10) * 1000 };
 const life = new Lifecycle(log, graceMs.all);
+/** After which another autoscaler takes over from one that died, and what it decided is forgotten. */
+const leaseSeconds = Math.max(10, Math.ceil(3 * pollSeconds));
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 
 const redis = connect(config, 'producer', onError);
@@ -40,9 +42,9 @@ for (const [pool, bounds] of pools) {
   const blocking = connect(config, 'blocking', onError);
   const loop = new PoolLoop({
     pool, actuator, log, limits: { ...config, ...bounds }, pollMs: pollSeconds * 1000,
-    lease: autoscalerLease(redis, pool, Math.max(10, 3 * pollSeconds) * 1000),
-    read: () => readingOf(redis, pool, actuator),
-    publish: () => Promise.resolve(),
+    lease: autoscalerLease(redis, pool, leaseSeconds * 1000),
+    read: demandOf(redis, pool, Date.now),
+    publish: ({ desired, reason }) => publishDecision(redis, pool, { desiredWorkers: desired, reason, decidedAt: Date.now() }, leaseSeconds),
     untilArrival: (ms) => untilArrival(blocking, pool, ms),
     metrics: metrics.of(pool),
     now: Date.now,
