@@ -22,10 +22,10 @@ export function createApiMetrics(registry: Registry, admission: Admission): ApiM
     name: 'millrace_queue_depth', help: 'Rows accepted and not settled', labelNames: ['queue'], registers,
     collect() {
       for (const gauge of [this, oldest, drain, memory]) gauge.reset();
-      for (const [pool, { depth, drain: { rowsPerSecond } }] of admission.pools) {
+      for (const [pool, { demand, drain: { rowsPerSecond } }] of admission.pools) {
         for (const lane of lanes) {
-          this.set({ queue: `${pool}/${lane}` }, depth.lanes[lane].rows);
-          oldest.set({ queue: `${pool}/${lane}` }, depth.lanes[lane].oldestSeconds);
+          this.set({ queue: `${pool}/${lane}` }, demand.lanes[lane].rows);
+          oldest.set({ queue: `${pool}/${lane}` }, demand.lanes[lane].oldestSeconds);
         }
         if (rowsPerSecond !== undefined) drain.set({ pool }, rowsPerSecond);
       }

@@ -1,11 +1,11 @@
 // The autoscaler: decides how many workers each pool should have, and starts and stops them.
 import { fileURLToPath } from 'node:url';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
-import { autoscalerLease, connect, untilArrival, untilReady } from '@millrace/queue';
+import { autoscalerLease, connect, publishDecision, untilArrival, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { AutoscalerConfig } from './config.ts';
 import { Decisions } from './decisions.ts';
-import { readingOf } from './demand.ts';
+import { demandOf, replicasOf } from './demand.ts';
 import { Deployments } from './kubernetes.ts';
 import { PoolLoop } from './loop.ts';
 import { AutoscalerMetrics } from './metrics.ts';
@@ -21,6 +21,8 @@ const withProcesses = config.actuator === 'processes';
 /** Workers have their time, then some to be killed, and then this process some to end. */
 const graceMs = { worker: (shutdownSeconds + 5) * 1000, all: (shutdownSeconds + (withProcesses ? 10 : 0)) * 1000 };
 const life = new Lifecycle(log, graceMs.all);
+/** After which another autoscaler takes over from one that died, and what it decided is forgotten. */
+const leaseSeconds = Math.max(10, Math.ceil(3 * pollSeconds));
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 
 const redis = connect(config, 'producer', onError);
@@ -39,12 +41,11 @@ const supervisor = withProcesses ? new Supervisor({
 }) : undefined;
 const actuator = supervisor ?? new Deployments({
   url: config.kubernetesUrl, account: config.kubernetesAccount, names: readDeployments(config.deployments), timeoutMs: 5000,
-  elsewhere: () => Promise.resolve(0),
+  elsewhere: (pool) => replicasOf(redis, pool),
 });
 life.own('workers', () => actuator.stop());
 
-const leaseMs = Math.max(10, 3 * pollSeconds) * 1000;
-const decisions = new Decisions(pools.keys(), leaseMs, Date.now);
+const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, Date.now);
 const keda = await openKeda();
 life.own('keda', () => keda?.stop());
 
@@ -52,9 +53,12 @@ for (const [pool, bounds] of pools) {
   const blocking = connect(config, 'blocking', onError);
   const loop = new PoolLoop({
     pool, actuator, log, limits: { ...config, ...bounds }, pollMs: pollSeconds * 1000,
-    lease: autoscalerLease(redis, pool, leaseMs),
-    read: () => readingOf(redis, pool, actuator),
-    publish: ({ desired }) => Promise.resolve(decisions.tell(pool, desired)),
+    lease: autoscalerLease(redis, pool, leaseSeconds * 1000),
+    read: demandOf(redis, pool, Date.now),
+    publish: ({ desired, reason }) => {
+      decisions.tell(pool, desired);
+      return publishDecision(redis, pool, { desiredWorkers: desired, reason, decidedAt: Date.now() }, leaseSeconds);
+    },
     untilArrival: (ms) => untilArrival(blocking, pool, ms),
     metrics: metrics.of(pool),
     now: Date.now,

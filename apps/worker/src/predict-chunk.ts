@@ -47,11 +47,11 @@ export class ChunkPredictor implements PieceOwner {
   /** Resolves when the chunk is settled, by whomever; rejects with `HandBack` where the worker stops first. */
   async handle(claim: ChunkClaim): Promise<void> {
     const { chunks, marks, metrics } = this.#options;
-    const { job: { tenant, chunk } } = claim;
+    const { job: { chunk } } = claim;
     const [open, threadDeaths] = await Promise.all([chunks.isOpen(chunk), marks.threadDeaths(chunk)]);
     if (!open) return;
     const result = await this.#resultOf(claim, claim.losses + threadDeaths);
-    if (await chunks.settle(tenant, chunk, result)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
+    if (await chunks.settle(chunk, result)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
   }
 
   /** Gives everything back that does not run. To be called when the runner has stopped. */

@@ -21,6 +21,8 @@ export class Lifecycle {
     process.on('disconnect', () => this.#onSignal('parent gone'));
     process.on('uncaughtException', (error) => this.fail(error));
     process.on('unhandledRejection', (error) => this.fail(error));
+    // It may have died while this process was loading its code.
+    if (process.connected === false) this.#onSignal('parent gone');
   }
 
   /** Registers how to end a part, in the order of starting. */
@@ -58,6 +60,8 @@ export class Lifecycle {
       }
     }
     this.#log.info('stopped');
+    // With the parent the readers of the log are gone. At an exit sonic-boom 4.2.1 tries for ever to write to a broken pipe.
+    if (process.connected === false) exitNow();
     process.exit(exitCode);
   }
 }

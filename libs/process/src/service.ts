@@ -15,7 +15,7 @@ export interface ServiceOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Message of the log line that says that it is ready. */
   readonly readyMessage: string;
-  /** How long it may take to stop; 30 s where it is not said. Then it is killed. */
+  /** How long it may take to stop before it is killed; without it, the process itself sees to that. */
   readonly graceMs?: number;
   readonly onLog: ServiceLog;
   /** It has ended by itself, and is started again. */
@@ -32,7 +32,6 @@ export type ServiceState = 'starting' | 'ready' | 'waiting' | 'stopping' | 'stop
 const nodeArgs = ['--max-semi-space-size=64'];
 
 const startLimitMs = 60_000;
-const defaultGraceMs = 30_000;
 
 export class Service {
   readonly #options: ServiceOptions;
@@ -143,8 +142,8 @@ export class Service {
     const child = this.#child;
     this.#state = 'stopping';
     if (!isGone(child)) {
-      const { graceMs = defaultGraceMs, onLog } = this.#options;
-      const haste = setTimeout(() => {
+      const { graceMs, onLog } = this.#options;
+      const haste = graceMs === undefined ? undefined : setTimeout(() => {
         onLog(this.name, { level: 'error', msg: 'did not stop in time, killing it', graceMs });
         child.kill('SIGKILL');
       }, graceMs);
