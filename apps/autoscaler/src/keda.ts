@@ -1,4 +1,5 @@
 // KEDA's external scaler: KEDA asks how many workers a pool should have, and is told at once when one without workers needs some.
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { loadPackageDefinition, type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, type ServerWritableStream, type ServiceDefinition, status } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -16,6 +17,14 @@ interface Active {
   readonly result: boolean;
 }
 
+export interface KedaScaler {
+  readonly port: number;
+  readonly stop: () => Promise<void>;
+}
+
+/** For clients to take the end of their streams; what hangs then is cut off. */
+const closeMs = 1000;
+
 /** So many workers for each worker that is wanted: the number that KEDA's HPA comes to is the decision. */
 const metric = { metricName: 'workers_desired', targetSize: 1, targetSizeFloat: 1 };
 
@@ -30,7 +39,7 @@ class Refusal extends Error {
 }
 
 /** Serves the scaler. Port 0 picks a free one. */
-export async function serveKeda({ host, port, decisions }: { readonly host: string; readonly port: number; readonly decisions: Decisions }): Promise<{ port: number; stop: () => void }> {
+export async function serveKeda({ host, port, decisions }: { readonly host: string; readonly port: number; readonly decisions: Decisions }): Promise<KedaScaler> {
   const server = new Server();
   const streams = new Set<ServerWritableStream<ScaledObjectRef, Active>>();
   server.addService(scalerService(), {
@@ -52,10 +61,12 @@ export async function serveKeda({ host, port, decisions }: { readonly host: stri
   const bound = await new Promise<number>((resolve, reject) => {
     server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, taken) => (error ? reject(error) : resolve(taken)));
   });
-  const stop = () => {
-    // Ended well, KEDA opens them again in 2 seconds; after an error it waits up to a minute.
+  const stop = async () => {
+    // A stream that has ended well KEDA opens again in 2 seconds; after an error it waits for up to a minute.
     for (const call of streams) call.end();
-    server.tryShutdown(() => { /* what hangs ends with the process */ });
+    const closed = new Promise<void>((resolve) => { server.tryShutdown(() => resolve()); });
+    await Promise.race([closed, delay(closeMs, undefined, { ref: false })]);
+    server.forceShutdown();
   };
   return { port: bound, stop };
 }

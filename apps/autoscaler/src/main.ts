@@ -6,6 +6,7 @@ import manifest from '../package.json' with { type: 'json' };
 import { AutoscalerConfig } from './config.ts';
 import { Decisions } from './decisions.ts';
 import { demandOf, replicasOf } from './demand.ts';
+import type { KedaScaler } from './keda.ts';
 import { Deployments } from './kubernetes.ts';
 import { PoolLoop } from './loop.ts';
 import { AutoscalerMetrics } from './metrics.ts';
@@ -75,7 +76,7 @@ life.own('health', health.stop);
 log.info({ redis: printableUrl(config.redisUrl), pools: config.pools, metricsPort: health.port, kedaPort: keda?.port }, 'autoscaler is ready');
 
 /** gRPC takes 16 MB and a sixth of a second to load, which are for those who use it. */
-async function openKeda(): Promise<{ port: number; stop: () => void } | undefined> {
+async function openKeda(): Promise<KedaScaler | undefined> {
   const { kedaHost: host, kedaPort: port } = config;
   if (port === undefined) return undefined;
   const { serveKeda } = await import('./keda.ts');
