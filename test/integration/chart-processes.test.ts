@@ -92,7 +92,7 @@ test('the autoscaler decides for the pools that something scales, and acts for t
   expect(Object.fromEntries(readDeployments(config.deployments))).toEqual({ gpu: 'mill-millrace-worker-gpu', large: 'mill-millrace-worker-large' });
 });
 
-test('probes and metrics are where the real processes serve them', async () => {
+test('probes, metrics and what the scalers ask for are where the real processes serve them', async () => {
   const system = await startTestSystem({ workers: 1, dispatcher: true });
   onTestFinished(() => system.stop());
   const autoscaler = startApp('autoscaler', { REDIS_URL: system.redisUrl, MILLRACE_ACTUATOR: 'kubernetes', MILLRACE_METRICS_PORT: '0' });
@@ -103,4 +103,10 @@ test('probes and metrics are where the real processes serve them', async () => {
     const answers = await Promise.all([...paths, '/metrics'].map(async (where) => [where, (await fetch(`${urls[component]}${where}`)).status]));
     expect([component, ...answers]).toEqual([component, ...[...paths, '/metrics'].map((where) => [where, 200])]);
   }
+  const [{ spec: { triggers: [asked] } }] = (await render({ files: [path.join(examples, 'keda.yaml')] })).filter(({ kind }) => kind === 'ScaledObject') as [Manifest];
+  const ask = async () => (await (await fetch(system.url + new URL(asked.metadata.url).pathname)).json() as Record<string, unknown>)[asked.metadata.valueLocation];
+  await until(async () => typeof await ask() === 'number', 'the decision');
+  const [{ spec: { triggers: [scraped] } }] = (await render({ files: [path.join(examples, 'keda-prometheus.yaml')] })).filter(({ kind }) => kind === 'ScaledObject') as [Manifest];
+  const [, metric, label] = /^max\((\w+)\{(.*)\}\)$/.exec(scraped.metadata.query) as unknown as [string, string, string];
+  expect(await (await fetch(`${urls.autoscaler}/metrics`)).text()).toMatch(new RegExp(`^${metric}\\{.*${label}.*\\} \\d`, 'm'));
 });
