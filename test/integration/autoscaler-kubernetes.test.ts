@@ -1,4 +1,5 @@
 // The autoscaler on Kubernetes: the real process over a real Redis, with KEDA's calls, and a server that plays Kubernetes' API.
+import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { KedaClient, type Ref } from './keda-client.ts';
 import { send, startApp, startTestSystem, temporaryFolder, type TestProcess, type TestSystem, until } from './rig.ts';
@@ -79,14 +80,14 @@ test('KEDA is told at once that an empty pool has work, and how many workers tha
 test('what cannot be answered is refused with a reason, so that KEDA falls back', async () => {
   const { kedaPort, logs } = await startAutoscaler({ MILLRACE_DEPLOYMENTS: 'default=nothing' });
   const client = keda(kedaPort);
-  await expect(client.call('IsActive', refTo('gpu'))).rejects.toMatchObject({ code: 5, details: expect.stringContaining('gpu') });
-  await expect(client.call('GetMetricSpec', { ...refTo(''), scalerMetadata: {} })).rejects.toMatchObject({ code: 3, details: expect.stringContaining('pool') });
-  await expect(client.call('GetMetrics', {})).rejects.toMatchObject({ code: 3 });
+  await expect(client.call('IsActive', refTo('gpu'))).rejects.toMatchObject({ code: status.NOT_FOUND, details: expect.stringContaining('gpu') });
+  await expect(client.call('GetMetricSpec', { ...refTo(''), scalerMetadata: {} })).rejects.toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringContaining('pool') });
+  await expect(client.call('GetMetrics', {})).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
   const refused = client.stream(refTo('gpu'));
-  await until(() => refused.ended()?.code === 5, 'the end of the stream');
+  await until(() => refused.ended()?.code === status.NOT_FOUND, 'the end of the stream');
   // Without its Deployment nothing can be decided.
   await until(() => logs.find(({ msg }) => msg === 'pool cannot be scaled now'), 'the warning');
-  await expect(client.call('GetMetrics', { scaledObjectRef: refTo('default') })).rejects.toMatchObject({ code: 14 });
+  await expect(client.call('GetMetrics', { scaledObjectRef: refTo('default') })).rejects.toMatchObject({ code: status.UNAVAILABLE });
 });
 
 test('a Deployment follows: from zero with the first prediction, over a failure, and back to zero', async () => {

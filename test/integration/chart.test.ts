@@ -43,17 +43,13 @@ test('the schemas do find faults', async () => {
 
 test('what is named is there: selectors, targets of scaling, service accounts, ports', () => {
   for (const manifests of rendered.values()) {
-    const deployments = manifests.filter(({ kind }) => kind === 'Deployment');
-    const pods = deployments.map(({ spec }) => spec.template);
-    for (const { spec } of deployments) expect(spec.template.metadata.labels).toMatchObject(spec.selector.matchLabels);
-    const selects = (labels: object) => pods.filter((pod) => Object.entries(labels).every(([key, value]) => pod.metadata.labels[key] === value));
-    for (const { kind, spec } of manifests) {
-      if (kind === 'PodDisruptionBudget') expect(selects(spec.selector.matchLabels)).toHaveLength(1);
-      if (kind === 'Service') expect(selects(spec.selector).flatMap((pod) => pod.spec.containers[0].ports)).toContainEqual(expect.objectContaining({ name: spec.ports[0].targetPort }));
-      if (kind === 'ScaledObject' || kind === 'HorizontalPodAutoscaler') expect(namesOf(deployments)).toContain(spec.scaleTargetRef.name.replace('mill-millrace-', ''));
-    }
-    const accounts = manifests.filter(({ kind }) => kind === 'ServiceAccount').map(({ metadata }) => metadata.name);
-    for (const pod of pods) expect(accounts).toContain(pod.spec.serviceAccountName);
+    const only = (...kinds: readonly string[]) => manifests.filter(({ kind }) => kinds.includes(kind));
+    const pods = only('Deployment').map(({ spec }) => spec.template);
+    const selectedBy = (labels: object) => pods.filter((pod) => Object.entries(labels).every(([key, value]) => pod.metadata.labels[key] === value));
+    for (const { spec } of only('Deployment', 'PodDisruptionBudget')) expect(selectedBy(spec.selector.matchLabels)).toHaveLength(1);
+    for (const { spec } of only('Service')) expect(selectedBy(spec.selector).flatMap((pod) => pod.spec.containers[0].ports)).toContainEqual(expect.objectContaining({ name: spec.ports[0].targetPort }));
+    for (const { spec } of only('ScaledObject', 'HorizontalPodAutoscaler')) expect(only('Deployment').map(({ metadata }) => metadata.name)).toContain(spec.scaleTargetRef.name);
+    for (const pod of pods) expect(only('ServiceAccount').map(({ metadata }) => metadata.name)).toContain(pod.spec.serviceAccountName);
   }
 });
 
@@ -62,7 +58,7 @@ test('pods have no rights that they do not need', () => {
     expect(pod.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } });
     for (const container of pod.containers) {
       expect(container.securityContext).toEqual({ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } });
-      for (const { name, mountPath, readOnly } of container.volumeMounts) if (name === 'models') expect([mountPath, readOnly]).toEqual(['/models', true]);
+      for (const mount of container.volumeMounts.filter(({ name }: { name: string }) => name === 'models')) expect(mount).toMatchObject({ mountPath: '/models', readOnly: true });
     }
   }
 });

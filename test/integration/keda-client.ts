@@ -31,7 +31,7 @@ export class KedaClient {
   /** What it answers, or the name of gRPC's code and the reason. */
   call(method: 'IsActive' | 'GetMetricSpec' | 'GetMetrics', request: object): Promise<object> {
     return new Promise((resolve, reject) => {
-      this.#client[method](request, (error, answer) => (error ? reject(error as ServiceError) : resolve(answer as object)));
+      this.#client[method](request, (error, answer) => (error ? reject(error) : resolve(answer as object)));
     });
   }
 
