@@ -30,10 +30,10 @@ export class Chunks {
 
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
   async add({ chunk, tenant, ...job }: NewChunk): Promise<void> {
-    const { depth, bookings, work, chunks } = this.#keys;
+    const { depth, bookings, work } = this.#keys;
     const jobId = chunkJobId(chunk);
     const open = await this.#redis.millraceBookChunk(
-      depth, bookings, work, chunks(chunk.backfillId), chunkField(chunk), jobId, versionName(job.model), tenant, chunk.chunk.rows, keptSeconds,
+      depth, bookings, work, this.#keys.chunks(chunk.backfillId), chunkField(chunk), jobId, versionName(job.model), tenant, chunk.chunk.rows, keptSeconds,
     );
     if (!open) return;
     await this.#queues.add(this.#pool, { format: bundleFormat, tenant, ...job, lane: 'bulk', chunk }, { jobId });
@@ -94,8 +94,8 @@ export class Chunks {
   }
 
   async #end(backfillId: string, field: string, result: string, work = new Work()): Promise<boolean> {
-    const { depth, bookings, work: counts, chunks } = this.#keys;
-    return await this.#redis.millraceSettleChunk(depth, bookings, counts, chunks(backfillId), field, `${backfillId}-${field}`, result, ...work.take()) === 1;
+    const { depth, bookings, work: counts } = this.#keys;
+    return await this.#redis.millraceSettleChunk(depth, bookings, counts, this.#keys.chunks(backfillId), field, `${backfillId}-${field}`, result, ...work.take()) === 1;
   }
 }
 

@@ -53,10 +53,10 @@ const addMs = 15_000;
 
 /** Reads a pool's demand, in one round trip. */
 export async function readDemand(redis: Redis, pool: string): Promise<Demand> {
-  const { depth, bookings, work, replicas, decision, results, list, job } = keysOf(pool);
-  const keys = [depth, bookings, work, replicas, decision, ...lanes.flatMap((lane) => lists.map((name) => list(lane, name)))];
+  const of = keysOf(pool);
+  const keys = [of.depth, of.bookings, of.work, of.replicas, of.decision, ...lanes.flatMap((lane) => lists.map((list) => of.list(lane, list)))];
   const [now, rows, done, live, running, oldest, decided] = await redis.millraceDemand(
-    keys.length, ...keys, results(''), lookedAt, addMs, goneMs, ...lanes.flatMap((lane) => [lane, job(lane, '')]),
+    keys.length, ...keys, of.results(''), lookedAt, addMs, goneMs, ...lanes.flatMap((lane) => [lane, of.job(lane, '')]),
   );
   const readAt = Number(now);
   const [total, claimed] = [numbersOf(rows), numbersOf(running)];

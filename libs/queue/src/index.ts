@@ -28,7 +28,7 @@ export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { type Progress, readProgress } from './progress.ts';
 export { type RedisSettings, redisSettings } from './redis-settings.ts';
-export { Presence, type Replica, type ReplicaState } from './replicas.ts';
+export { Presence, type Replica, type ReplicaState, replicaStates } from './replicas.ts';
 export { ReplyReader } from './replies.ts';
 export { ReplyQueues } from './reply-queues.ts';
 export { readPools, readResultsQueue, type ResultEvent, ResultsReader, type ResultsReaderOptions, tellStarted } from './results-queue.ts';

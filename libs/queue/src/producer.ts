@@ -47,15 +47,15 @@ export class Producer {
   }
 
   async #book(pool: string, bundleId: string, { lane, tenant, model, predictions }: Bundle): Promise<void> {
-    const { depth, bookings, work, index } = keysOf(pool);
+    const keys = keysOf(pool);
     const forgetBefore = earliestBundleId(pool, Date.now() - 1000 * this.#retentionSeconds);
     const rows = predictions.reduce((sum, prediction) => sum + (prediction?.rows ?? 0), 0);
-    await this.#redis.millraceAdmit(depth, bookings, work, index(tenant), bundleId, lane, versionName(model), tenant, rows, forgetBefore, this.#retentionSeconds);
+    await this.#redis.millraceAdmit(keys.depth, keys.bookings, keys.work, keys.index(tenant), bundleId, lane, versionName(model), tenant, rows, forgetBefore, this.#retentionSeconds);
   }
 
   async #unbook(pool: string, bundleId: string, { tenant }: Bundle, payloads: readonly Payload[]): Promise<void> {
-    const { depth, bookings, index } = keysOf(pool);
+    const keys = keysOf(pool);
     for (const payload of payloads) new Payloads(this.#redis, pool).remove(bundleId, payload.index);
-    await this.#redis.millraceUnbook(depth, bookings, index(tenant), bundleId);
+    await this.#redis.millraceUnbook(keys.depth, keys.bookings, keys.index(tenant), bundleId);
   }
 }

@@ -3,7 +3,8 @@ import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 
 /** Before it claims, while it does, and while it ends what it holds. */
-export type ReplicaState = 'starting' | 'ready' | 'draining';
+export const replicaStates = ['starting', 'ready', 'draining'] as const;
+export type ReplicaState = (typeof replicaStates)[number];
 
 export interface Replica {
   readonly id: string;
@@ -43,7 +44,8 @@ export class Presence {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#redis.hdel(this.#key, this.#replica);
+    // Where Redis is away it is soon not heard of.
+    if (this.#redis.status === 'ready') await this.#redis.hdel(this.#key, this.#replica);
   }
 
   #beat(): void {

@@ -8,11 +8,11 @@ export type Fill = (typeof fills)[number];
 export class Work {
   readonly #done: Record<Fill, { rows: number; ms: number }> = { full: { rows: 0, ms: 0 }, partial: { rows: 0, ms: 0 } };
 
-  /** `ms`: of an inference thread. `batchRows` of the micro-batch that the rows ran in, out of `maxRows`. */
-  ran(rows: number, ms: number, { batchRows, maxRows }: { readonly batchRows: number; readonly maxRows: number }): void {
-    const done = this.#done[2 * batchRows >= maxRows ? 'full' : 'partial'];
+  /** `busyMs`: what the rows had of an inference thread, in a micro-batch of `batchRows` where a full one has `fullRows`. */
+  ran(rows: number, { busyMs, batchRows }: { readonly busyMs: number; readonly batchRows: number }, fullRows: number): void {
+    const done = this.#done[2 * batchRows >= fullRows ? 'full' : 'partial'];
     done.rows += rows;
-    done.ms += ms;
+    done.ms += busyMs;
   }
 
   /** As the scripts take it, in rows and µs; it is not given again. */
