@@ -27,6 +27,8 @@ export interface DeliveryFilters {
 }
 
 const mostListed = 1000;
+/** Requests at once where many things are read. */
+const readers = 16;
 
 export class Client {
   readonly #url: string;
@@ -64,6 +66,16 @@ export class Client {
       const prediction = await this.#json<Prediction>(`/api/v1/predictions/${encodeURIComponent(id)}?wait=${waitSeconds}`);
       if (hasEnded(prediction) || Date.now() >= deadline) return prediction;
     }
+  }
+
+  /** Of those of a batch that were accepted, in its order. */
+  async ends({ results }: PredictionBatch, waitSeconds: number): Promise<Prediction[]> {
+    const ends: Prediction[] = [];
+    const rest = results.flatMap(({ prediction }) => (prediction ? [prediction.id] : [])).entries();
+    await Promise.all(Array.from({ length: readers }, async () => {
+      for (const [place, id] of rest) ends[place] = await this.prediction(id, waitSeconds);
+    }));
+    return ends;
   }
 
   async createBackfill(request: BackfillRequest): Promise<Backfill> {

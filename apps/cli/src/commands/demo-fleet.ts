@@ -1,8 +1,7 @@
 // The demo's third part: load comes, the fleet grows, one of its workers is killed, nothing is lost, and the fleet shrinks again.
-import type { Prediction } from '@millrace/protocol';
 import type { Client } from '../client.ts';
+import type { FleetEvent, FleetLog } from '../embedded/fleet-log.ts';
 import type { WorkerRange } from '../embedded/system.ts';
-import type { FleetEvent, FleetLog } from './fleet-log.ts';
 
 export const demoFleet: WorkerRange = { least: 1, most: 3 };
 /** In production a fleet waits for minutes before it shrinks (docs/08-scaling.md). */
@@ -16,7 +15,6 @@ export interface DemoDigit {
 /** With `rows` digits each it takes one core about a quarter of a minute. */
 const predictions = 800;
 const rows = 32;
-const readers = 16;
 const patienceSeconds = 60;
 
 const said: Readonly<Record<FleetEvent['kind'], (text: string) => string>> = {
@@ -42,7 +40,7 @@ export async function showFleet(client: Client, digits: readonly DemoDigit[], fl
   if (pid !== 0) process.kill(pid, 'SIGKILL');
   tell(`kill -9 of ${victim}`);
 
-  const ends = await endsOf(client, batch.results.flatMap(({ prediction }) => (prediction ? [prediction.id] : [])));
+  const ends = await client.ends(batch, patienceSeconds);
   const succeeded = ends.filter(({ status }) => status === 'succeeded').length;
   const right = ends.reduce((sum, { labels: answers }, place) => sum + (labels[place] as DemoDigit[]).filter(({ label }, row) => answers?.[row] === label).length, 0);
   tell(`${succeeded} of ${predictions} have succeeded, ${predictions - succeeded} are lost; ${(100 * right / (predictions * rows)).toFixed(1)} % of the digits are right`);
@@ -50,14 +48,4 @@ export async function showFleet(client: Client, digits: readonly DemoDigit[], fl
   fleet.onEvent = () => {};
   out.write('\n');
   return grew && succeeded === predictions && shrank;
-}
-
-/** In the order of the ids. */
-async function endsOf(client: Client, ids: readonly string[]): Promise<Prediction[]> {
-  const ends: Prediction[] = [];
-  const rest = ids.entries();
-  await Promise.all(Array.from({ length: readers }, async () => {
-    for (const [place, id] of rest) ends[place] = await client.prediction(id, patienceSeconds);
-  }));
-  return ends;
 }

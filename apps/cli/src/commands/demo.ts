@@ -6,11 +6,11 @@ import type { ServiceLog } from '@millrace/process';
 import type { Prediction } from '@millrace/protocol';
 import { SingleBar } from 'cli-progress';
 import { Client } from '../client.ts';
+import { FleetLog } from '../embedded/fleet-log.ts';
 import { loopbackNetworks, startSystem } from '../embedded/system.ts';
 import { warnings } from '../logs.ts';
 import { type DemoDigit, demoFleet, demoFleetSettings, showFleet } from './demo-fleet.ts';
 import { demoRetrySeconds, demoWebhook } from './demo-webhook.ts';
-import { FleetLog } from './fleet-log.ts';
 
 interface Answer {
   readonly digit: DemoDigit;
