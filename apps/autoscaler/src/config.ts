@@ -18,7 +18,7 @@ export const AutoscalerConfig = Type.Object({
   bulkDrainSeconds: Type.Number({ default: 600, minimum: 1, description: 'Seconds within which queued rows of a backfill should be served' }),
   utilisation: Type.Number({ default: 0.8, minimum: 0.1, maximum: 1, description: 'Share of the inference threads that arrivals may keep busy' }),
   scaleInDelaySeconds: Type.Number({ default: 300, minimum: 0, description: 'Seconds that fewer workers must have been enough before some are stopped' }),
-  idleSeconds: Type.Number({ default: 300, minimum: 0, description: 'Seconds that a pool must have been empty before its last worker is stopped, where its least is 0' }),
+  idleSeconds: Type.Number({ default: 300, minimum: 0, description: 'Seconds that a pool must have been empty before it goes to its least workers at once' }),
   staleSeconds: Type.Number({ default: 30, minimum: 1, description: 'Seconds that a reading is trusted; without one no worker is stopped' }),
   startSeconds: Type.Number({ default: 5, minimum: 0, description: 'Seconds from the start of a worker to its first claim' }),
   metricsHost: Type.String({ default: '127.0.0.1', description: 'Address of health and metrics' }),

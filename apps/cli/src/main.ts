@@ -204,7 +204,7 @@ webhooksCommand('redeliver [id]').description('send a delivery again that has en
     });
   });
 
-program.command('demo').description('start everything, classify 360 handwritten digits over HTTP, show how it went, stop')
+program.command('demo').description('start everything, classify 360 handwritten digits over HTTP, show how workers come and go with the load, stop')
   .addOption(modelsOption())
   .addOption(keyOption())
   .action((options: { models: string; key?: string }) => run(async () => (await demo({ ...options, ...redis }) ? exitCodes.done : exitCodes.failed)));

@@ -1,7 +1,7 @@
 // How many replicas a pool should have: a pure decision over what it is asked for and what serves it. Work is measured in
 // work-seconds, rows × measured seconds per row; one thread does one work-second a second.
 import { type Lane, lanes } from '@millrace/protocol';
-import { averageOf, type Average, unknownAverage } from './average.ts';
+import { averageOf, type Average } from './average.ts';
 
 /** What one pool is asked for and what serves it, at one time. */
 export interface Reading {
@@ -32,7 +32,7 @@ export interface Limits {
   readonly utilisation: number;
   /** How long fewer must have been enough before replicas are taken away. */
   readonly scaleInDelaySeconds: number;
-  /** How long a pool must have been empty before it goes to no replica, where the minimum is 0. */
+  /** How long a pool must have been empty before it goes to its minimum at once. */
   readonly idleSeconds: number;
   /** An older reading counts as none. */
   readonly staleSeconds: number;
@@ -80,19 +80,19 @@ export interface State {
 /** Where more than this share of the headroom is used up, more are ordered; a share of 10 % between out and in keeps noise from moving the fleet. */
 const band = 0.1;
 
-/** The state of an autoscaler that starts, `replicas` being what it finds running. */
+/** The state of an autoscaler that starts, `replicas` being what it finds running. A pool without any has been idle for long enough. */
 export function initialState(replicas: number, now: number): State {
-  return { desired: replicas, arriving: unknownAverage, orderedAt: -Infinity, busyAt: now, fewer: undefined };
+  return { desired: replicas, arriving: { mean: 0, deviation: 0, at: now }, orderedAt: -Infinity, busyAt: replicas === 0 ? -Infinity : now, fewer: undefined };
 }
 
 /** Decides for one pool; call it at every poll, with the state of the decision before. `now` in milliseconds since the epoch. */
 export function decide(before: State, reading: Reading | undefined, limits: Limits, now: number): Decision {
   if (!reading || now - reading.measuredAt > limits.staleSeconds * 1000 || !isSound(reading)) return hold(before, reading, limits);
 
-  const arriving = averageOf(before.arriving, reading.onlineArrivingPerSecond, reading.measuredAt);
+  const arriving = averageOf(before.arriving, { value: reading.onlineArrivingPerSecond, at: reading.measuredAt, mayJump: isWaiting(reading, limits) });
   const busy = lanes.some((lane) => reading.rows[lane] > 0) || reading.onlineArrivingPerSecond > 0;
   const state = { ...before, arriving, busyAt: busy ? now : before.busyAt };
-  if (!busy && limits.minReplicas === 0 && now - state.busyAt >= limits.idleSeconds * 1000) return to(state, 0, 'idle', now);
+  if (!busy && now - state.busyAt >= limits.idleSeconds * 1000) return to(state, limits.minReplicas, limits.minReplicas === 0 ? 'idle' : 'minimum', now);
 
   const need = needOf(state, reading, limits, now);
   const wanted = clamp(need.replicas, limits);
@@ -104,6 +104,11 @@ export function decide(before: State, reading: Reading | undefined, limits: Limi
   const fewer = { since: before.fewer?.since ?? now, most: Math.max(before.fewer?.most ?? 0, wanted.replicas) };
   if (now - fewer.since < limits.scaleInDelaySeconds * 1000) return { desired: before.desired, reason: 'cooldown', state: { ...state, fewer } };
   return to(state, fewer.most, wanted.reason ?? need.reason, now);
+}
+
+/** Whether a row that arrives now would wait for a good part of the target: a burst that the pool swallows is no new level. */
+function isWaiting({ backlogSeconds, ready, threadsPerReplica }: Reading, { targetSeconds }: Limits): boolean {
+  return backlogSeconds.online > (ready * threadsPerReplica * targetSeconds) / 4;
 }
 
 interface Need {
