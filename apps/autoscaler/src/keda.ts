@@ -17,11 +17,6 @@ interface Active {
   readonly result: boolean;
 }
 
-export interface KedaScaler {
-  readonly port: number;
-  readonly stop: () => Promise<void>;
-}
-
 /** For clients to take the end of their streams; what hangs then is cut off. */
 const closeMs = 1000;
 
@@ -39,7 +34,7 @@ class Refusal extends Error {
 }
 
 /** Serves the scaler. Port 0 picks a free one. */
-export async function serveKeda({ host, port, decisions }: { readonly host: string; readonly port: number; readonly decisions: Decisions }): Promise<KedaScaler> {
+export async function serveKeda({ host, port, decisions }: { readonly host: string; readonly port: number; readonly decisions: Decisions }): Promise<{ port: number; stop: () => Promise<void> }> {
   const server = new Server();
   const streams = new Set<ServerWritableStream<ScaledObjectRef, Active>>();
   server.addService(scalerService(), {

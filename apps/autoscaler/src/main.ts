@@ -6,7 +6,6 @@ import manifest from '../package.json' with { type: 'json' };
 import { AutoscalerConfig } from './config.ts';
 import { Decisions } from './decisions.ts';
 import { demandOf, replicasOf } from './demand.ts';
-import type { KedaScaler } from './keda.ts';
 import { Deployments } from './kubernetes.ts';
 import { PoolLoop } from './loop.ts';
 import { AutoscalerMetrics } from './metrics.ts';
@@ -47,7 +46,8 @@ const actuator = supervisor ?? new Deployments({
 life.own('workers', () => actuator.stop());
 
 const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, Date.now);
-const keda = await openKeda();
+// gRPC takes 16 MB and a sixth of a second to load, which are for those who use it.
+const keda = config.kedaPort === undefined ? undefined : await (await import('./keda.ts')).serveKeda({ host: config.kedaHost, port: config.kedaPort, decisions });
 life.own('keda', () => keda?.stop());
 
 for (const [pool, bounds] of pools) {
@@ -74,11 +74,3 @@ for (const [pool, bounds] of pools) {
 const health = await serveHealth({ host: config.metricsHost, port: config.metricsPort, registry, checks: { redis: () => redis.ping() } });
 life.own('health', health.stop);
 log.info({ redis: printableUrl(config.redisUrl), pools: config.pools, metricsPort: health.port, kedaPort: keda?.port }, 'autoscaler is ready');
-
-/** gRPC takes 16 MB and a sixth of a second to load, which are for those who use it. */
-async function openKeda(): Promise<KedaScaler | undefined> {
-  const { kedaHost: host, kedaPort: port } = config;
-  if (port === undefined) return undefined;
-  const { serveKeda } = await import('./keda.ts');
-  return serveKeda({ host, port, decisions });
-}
