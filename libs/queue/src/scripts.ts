@@ -10,7 +10,7 @@ export interface Scripts {
   millraceBeat(replicas: string, replica: string, state: string, threads: number): Promise<null>;
   millraceBookChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, model: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
-  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, deliveredSeconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDemand(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<[now: string, depth: string[], work: string[], replicas: string[], running: (string | number)[], oldest: number[], decision: string]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
