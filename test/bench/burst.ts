@@ -9,11 +9,11 @@ import { percentile, round } from './figures.ts';
 
 export interface BurstFigures {
   readonly poll_ms: number;
-  /** From the submission to the order of the first worker. */
+  /** From the acceptance of the first prediction to the order of the first worker. */
   readonly order_ms: number;
   /** From there to its readiness. */
   readonly process_start_ms: number;
-  /** From the submission to the start of the first row's run. */
+  /** From that acceptance to the run of the first rows. */
   readonly first_claim_ms: number;
   readonly workers: number;
   readonly lost: number;
@@ -65,14 +65,14 @@ async function oneBurst(client: Client, fleet: FleetLog): Promise<Round> {
     if (kind === 'ready') at.ready ??= Date.now();
     workers = Math.max(workers, fleet.ready.size);
   };
-  const startedAt = Date.now();
   const batch = await client.predictBatch(Array.from({ length: predictions }, () => ({ model: 'digits-deep', inputs: Array.from({ length: rows }, () => image) })));
   const ends = await client.ends(batch, patienceSeconds);
-  const { wanted = NaN, ready = NaN } = at;
+  const earliest = (name: 'created_at' | 'started_at') => Math.min(...ends.map((end) => Date.parse(String(end[name]))));
+  const [acceptedAt, { wanted = NaN, ready = NaN }] = [earliest('created_at'), at];
   return {
-    order_ms: wanted - startedAt,
+    order_ms: wanted - acceptedAt,
     process_start_ms: ready - wanted,
-    first_claim_ms: Math.min(...ends.map(({ started_at: started }) => Date.parse(String(started)))) - startedAt,
+    first_claim_ms: earliest('started_at') - acceptedAt,
     workers,
     lost: predictions - ends.filter(({ status }) => status === 'succeeded').length,
     doubled: ends.length - new Set(ends.map(({ id }) => id)).size,

@@ -71,6 +71,7 @@ test('no process outlives an up that is killed, whether all are ready or still s
   const early = launch(['up', '--port', '0', '--data', await temporaryFolder(), '--workers', '2']).child;
   await until(async () => (await descendants(early.pid as number)).length === 5, 'the processes of the other one');
   const pids = (await Promise.all([child, early].map(async ({ pid = 0 }) => descendants(pid)))).flat();
+  expect(pids.filter(lives)).toEqual(pids);
   for (const one of [child, early]) one.kill('SIGKILL');
   await until(() => pids.filter(lives).length === 0, 'they have ended');
 });

@@ -1,6 +1,6 @@
 // What a pool is asked for, as Redis counts it: by lane, model version and tenant; exact at rest, whatever happened.
 import { newBundleId, type Lane, versionName } from '@millrace/protocol';
-import { connect, Presence, Producer, publishDecision, readDemand, Settler, Work } from '@millrace/queue';
+import { Chunks, connect, Marks, Presence, Producer, publishDecision, readDemand, Settler, Work } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
 import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
@@ -84,6 +84,53 @@ test('what was booked and never came to the queue is taken back once no add can 
   await age(lost);
   expect((await demand()).lanes.online).toMatchObject({ rows: 2, tenants: new Map([['a', 2]]), models: new Map([['iris@1', { waiting: 2, running: 0 }]]) });
   expect(await redis.hkeys(key('bookings'))).toEqual([kept.bundleId]);
+});
+
+test('what is settled again after its result expired is taken out once', async () => {
+  const { redis, add, settle, key, demand } = await poolOf('again');
+  const bundle = await add('a', [3, 2]);
+  await settle(bundle, 0, 3);
+  await redis.del(key(`results:${bundle.bundleId}`));
+  await settle(bundle, 0, 3);
+  await settle(bundle, 1, 2);
+  expect([(await demand()).lanes.online.rows, await redis.exists(key('depth'), key('bookings'))]).toEqual([0, 0]);
+});
+
+test('a prediction that is tried again counts as long as its new job is there', async () => {
+  const { redis, add, age, key, demand } = await poolOf('retried');
+  const { bundleId, tenant } = await add('a', [4]);
+  const marks = new Marks(redis, { pool: 'retried', replica: 'one', retentionSeconds: 600 });
+  onTestFinished(() => marks.close());
+  const [prediction, claimed] = [{ inputs: {}, rows: 4, acceptedAt: Date.now() }, { jobId: bundleId, claimedAt: Date.now(), lost: new AbortController().signal }];
+  const bundle = { format: 1, tenant, model: model('iris'), lane: 'online', priority: 3, predictions: [prediction] } as const;
+  await marks.retry({ ...claimed, bundleId, bundle, predictions: new Map([[0, prediction]]), attempt: 1, claimedBefore: false, orphaned: false }, 0, prediction, 60_000);
+  await redis.del(key(`online:${bundleId}`));
+  expect((await demand()).lanes.online.rows).toBe(4);
+  await redis.del(key(`online:${bundleId}-0-retry2`));
+  await demand();
+  await age(bundleId);
+  expect((await demand()).lanes.online.rows).toBe(0);
+});
+
+test('a chunk whose job was lost is taken back, and counts again when it is queued again', async () => {
+  const { redis, age, key, demand } = await poolOf('chunks');
+  const chunks = new Chunks(redis, 'chunks');
+  onTestFinished(() => chunks.close());
+  const chunk = { backfillId: 'bf_1', chunk: { index: 0, firstRow: 1, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 };
+  const job = { tenant: 'a', model: model('iris'), priority: 3, lastAttempt: false, chunk };
+  await chunks.add(job);
+  const [jobId] = await redis.hkeys(key('bookings')) as [string];
+  await redis.del(key(`bulk:${jobId}`));
+  await demand();
+  await age(jobId);
+  expect((await demand()).lanes.bulk.rows).toBe(0);
+  await chunks.add(job);
+  expect((await demand()).lanes.bulk).toMatchObject({ rows: 10, models: new Map([['iris@1', { waiting: 10, running: 0 }]]) });
+  const work = new Work();
+  work.ran(10, { busyMs: 500, batchRows: 10 }, 16);
+  await chunks.settle(chunk, { ok: true, done: 10, failed: 0 }, work);
+  const { lanes: { bulk }, settledRows, models } = await demand();
+  expect([bulk.rows, settledRows, models.get('iris@1')?.ran]).toEqual([0, 10, { full: { rows: 10, seconds: 0.5 }, partial: { rows: 0, seconds: 0 } }]);
 });
 
 test('a replica is there while it is heard of, in the state that it said last', async () => {
