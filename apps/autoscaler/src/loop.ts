@@ -1,7 +1,7 @@
 // One pool's loop: read what it is asked for, decide, act, tell. Of several autoscalers the one that has the pool's lease acts.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '@millrace/process';
-import type { Lease } from '@millrace/queue';
+import type { KeyLease } from '@millrace/queue';
 import { decide, type Decision, initialState, type Limits, type Reading, type State } from '@millrace/scaling';
 import type { Actuator } from './actuator.ts';
 import type { PoolMetrics } from './metrics.ts';
@@ -10,7 +10,7 @@ export interface PoolLoopOptions {
   readonly pool: string;
   readonly limits: Limits;
   readonly pollMs: number;
-  readonly lease: Lease;
+  readonly lease: KeyLease;
   readonly actuator: Actuator;
   /** What the pool is asked for now. */
   readonly read: () => Promise<Reading>;

@@ -4,7 +4,7 @@ import {
   type BackfillProgress, type BackfillRecord, type BackfillSpec, type BackfillWish, isActive, MillraceError, newBackfillId, unstarted, wishStates,
 } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
-import { Lease } from './lease.ts';
+import { KeyLease } from './lease.ts';
 import { backfillKeys } from './names.ts';
 
 export interface BackfillQuery {
@@ -107,7 +107,7 @@ export class BackfillStore {
 
   /** Takes a backfill; undefined where another coordinator has it. */
   async hold(id: string): Promise<HeldBackfill | undefined> {
-    const lease = new Lease(this.#redis, backfillKeys.lease(id), leaseMs);
+    const lease = new KeyLease(this.#redis, backfillKeys.lease(id), leaseMs);
     if (!await lease.take()) return undefined;
     const record = await this.find(id);
     const held = new HeldBackfill(this.#redis, { id, lease, retentionSeconds: this.#retentionSeconds });
@@ -128,10 +128,10 @@ export class LeaseLost extends Error {
 export class HeldBackfill {
   readonly id: string;
   readonly #redis: Redis;
-  readonly #lease: Lease;
+  readonly #lease: KeyLease;
   readonly #retentionSeconds: number;
 
-  constructor(redis: Redis, { id, lease, retentionSeconds }: { id: string; lease: Lease; retentionSeconds: number }) {
+  constructor(redis: Redis, { id, lease, retentionSeconds }: { id: string; lease: KeyLease; retentionSeconds: number }) {
     this.id = id;
     this.#redis = redis;
     this.#lease = lease;

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 
-export class Lease {
+export class KeyLease {
   readonly token = randomUUID();
   readonly #redis: Redis;
   readonly #key: string;
@@ -32,6 +32,6 @@ export class Lease {
 }
 
 /** Who may scale the pool. */
-export function autoscalerLease(redis: Redis, pool: string, ms: number): Lease {
-  return new Lease(redis, keysOf(pool).autoscaler, ms);
+export function autoscalerLease(redis: Redis, pool: string, ms: number): KeyLease {
+  return new KeyLease(redis, keysOf(pool).autoscaler, ms);
 }
