@@ -23,12 +23,11 @@ export const scenarios: readonly Scenario[] = [
     traffic: (random) => online({ seconds: 2 * hours, rate: noisy(() => 40, { seconds: 2 * hours, stepSeconds: 10, variation: 0.2 }, random), peak: 120 }, random),
   },
   {
-    name: 'step', says: '10 rows/s, from the 10th minute 100 rows/s', startSeconds, minReplicas: 1, replicas: 1,
-    traffic: (random) => online({ seconds: 30 * minutes, rate: (second) => (second < 10 * minutes ? 10 : 100), peak: 100 }, random),
+    name: 'step', says: '40 minutes of 10 rows/s, then 20 of 100', startSeconds, minReplicas: 1, replicas: 1, traffic: step,
   },
   {
-    name: 'spike', says: '10 rows/s, and 150 rows/s in the 11th minute', startSeconds, minReplicas: 1, replicas: 1,
-    traffic: (random) => online({ seconds: 30 * minutes, rate: (second) => (second < 10 * minutes || second >= 11 * minutes ? 10 : 150), peak: 150 }, random),
+    name: 'spike', says: 'an hour of 10 rows/s, but a minute of 150', startSeconds, minReplicas: 1, replicas: 1,
+    traffic: (random) => online({ seconds: hours, rate: (second) => (second < 30 * minutes || second >= 31 * minutes ? 10 : 150), peak: 150 }, random),
   },
   {
     name: 'diurnal', says: 'a day in three hours: 4 to 60 rows/s, as a sine', startSeconds, minReplicas: 1, replicas: 1,
@@ -39,8 +38,7 @@ export const scenarios: readonly Scenario[] = [
     traffic: (random) => withBackfill(online({ seconds: 40 * minutes, rate: () => 20, peak: 20 }, random), { at: 10 * minutes, rows: 60_000, workSeconds: rowSeconds }),
   },
   {
-    name: 'cold start', says: 'the step, where a replica takes 60 s to start', startSeconds: 60, minReplicas: 1, replicas: 1,
-    traffic: (random) => online({ seconds: 30 * minutes, rate: (second) => (second < 10 * minutes ? 10 : 100), peak: 100 }, random),
+    name: 'cold start', says: 'the step, where a replica takes 60 s to start', startSeconds: 60, minReplicas: 1, replicas: 1, traffic: step,
   },
   {
     name: 'azure code', says: 'an hour shaped like the Azure LLM inference trace 2023, code', startSeconds, minReplicas: 0, replicas: 0, traffic: azureCode,
@@ -55,6 +53,10 @@ export const scenarios: readonly Scenario[] = [
 function azureCode(random: () => number): Traffic {
   const shape = { seconds: hours, onSeconds: 17, offSeconds: 43 };
   return onlineTraffic({ seconds: hours, rate: onOff(9.1, shape, random), peak: 9.1, workSeconds: 3 * rowSeconds, workVariation: 2.1 }, random);
+}
+
+function step(random: () => number): Traffic {
+  return online({ seconds: hours, rate: (second) => (second < 40 * minutes ? 10 : 100), peak: 100 }, random);
 }
 
 function online(arrivals: { seconds: number; rate: (second: number) => number; peak: number }, random: () => number): Traffic {

@@ -4,7 +4,8 @@ export interface Average {
   readonly mean: number;
   /** Of single values from the mean, on average. */
   readonly deviation: number;
-  /** Of the newest value, milliseconds since the epoch. */
+  /** Of the time before the first value, and of the newest one; milliseconds since the epoch. */
+  readonly since: number;
   readonly at: number;
 }
 
@@ -17,7 +18,9 @@ const jumpDeviations = 5;
 export function averageOf(before: Average, { value, at, mayJump }: { value: number; at: number; mayJump: boolean }): Average {
   const rise = value - before.mean;
   // The jump counts as deviation, so that the noise of the new level, which nobody knows yet, is no further jump.
-  if (mayJump && rise > jumpDeviations * before.deviation) return { mean: value, deviation: rise / (2 * jumpDeviations), at };
-  const weight = 1 - Math.exp(-Math.max(0, at - before.at) / (1000 * memorySeconds));
-  return { mean: before.mean + weight * rise, deviation: before.deviation + weight * (Math.abs(rise) - before.deviation), at };
+  if (mayJump && rise > jumpDeviations * before.deviation) return { ...before, mean: value, deviation: rise / (2 * jumpDeviations), at };
+  const elapsed = Math.max(0, at - before.at);
+  // In the beginning all values have the same weight.
+  const weight = elapsed === 0 ? 0 : Math.max(1 - Math.exp(-elapsed / (1000 * memorySeconds)), elapsed / (at - before.since));
+  return { ...before, mean: before.mean + weight * rise, deviation: before.deviation + weight * (Math.abs(rise) - before.deviation), at };
 }

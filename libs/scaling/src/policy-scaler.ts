@@ -1,5 +1,6 @@
 // The policy as a scaler of the simulator, reading what the autoscaler process reads.
-import { decide, initialState, type Limits, type Reading } from './policy.ts';
+import { decide, initialState } from './policy.ts';
+import type { Limits, Reading } from './reading.ts';
 import type { Scaler, View } from './simulator.ts';
 
 /** Over which seconds per row are measured. */
@@ -17,7 +18,6 @@ export function policyScaler(limits: Limits, { replicas, threadsPerReplica, ever
       while (past.length > 2 && view.now - (past[1] as View).now >= measuredSeconds) past.shift();
       secondsPerRow = measure(past[0] as View, view) ?? secondsPerRow;
       const decision = decide(state, before && readingOf(view, before, { secondsPerRow, threadsPerReplica }), limits, view.now * 1000);
-      (globalThis as any).TRACE?.(decision, view.now, before && readingOf(view, before, { secondsPerRow, threadsPerReplica }));
       state = decision.state;
       return decision.desired;
     },

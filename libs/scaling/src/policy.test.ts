@@ -1,6 +1,7 @@
 // The policy: what it asks for, and what it never does.
 import { expect, test } from 'vitest';
-import { decide, initialState, type Limits, type Reading } from './policy.ts';
+import { decide, initialState } from './policy.ts';
+import type { Limits, Reading } from './reading.ts';
 
 const limits: Limits = { minReplicas: 0, maxReplicas: 100, targetSeconds: 5, bulkDrainSeconds: 600, utilisation: 0.8, scaleInDelaySeconds: 300, idleSeconds: 300, staleSeconds: 30, startSeconds: 5 };
 

@@ -1,0 +1,171 @@
+// The scaling policy against what else scales a pool, in simulated time. To compare at equal cost, each rival is tuned, with
+// the traffic known beforehand, until its replica-seconds are no less than the policy's, and the best of it is taken.
+import { bundlesToClaim } from '@millrace/batching';
+import { fixedFleet, hpaOnCpu, kedaOnListLength, policyScaler, type PoolShape, type Scaler, simulate, type Traffic } from '@millrace/scaling/simulation';
+import { randomOf } from '../integration/random.ts';
+import { round } from './figures.ts';
+import { rowSeconds, type Scenario, scenarios } from './scenarios.ts';
+
+export interface ScalerFigures {
+  readonly scaler: string;
+  readonly missed: number;
+  readonly miss_ratio: number;
+  readonly replica_seconds: number;
+  readonly scale_events_per_hour: number;
+  readonly most_replicas: number;
+  /** From a backfill's arrival to its last row, the longest; null where it was not done. */
+  readonly bulk_seconds: number | null;
+}
+
+export interface ScalingFigures {
+  readonly scenarios: Readonly<Record<string, readonly ScalerFigures[]>>;
+  /** The worst of step and spike, at equal replica-seconds. */
+  readonly slo_miss_ratio_vs_keda: number;
+  readonly scale_events_per_hour_steady: number;
+  readonly lost: 0;
+  readonly doubled: 0;
+}
+
+export interface ScalingOptions {
+  readonly quick: boolean;
+  readonly show: (text: string) => void;
+}
+
+const threadsPerReplica = 2;
+const maxRows = 8;
+const targetSeconds = 5;
+const maxReplicas = 40;
+const bulkDrainSeconds = 900;
+const claimRows = bundlesToClaim({ maxRows, threads: threadsPerReplica, rowsPerBundle: 1, secondsPerRow: rowSeconds });
+
+export function scaling({ quick, show }: ScalingOptions): ScalingFigures {
+  const seeds = quick ? [1] : [1, 2, 3];
+  show(`Scaling, simulated: ${threadsPerReplica} threads a replica, ${rowSeconds} s a row, SLO ${targetSeconds} s, ${seeds.length} runs of each\n`);
+  const all = Object.fromEntries(scenarios.map((scenario): [string, ScalerFigures[]] => {
+    const figures = compare(new Stage(scenario, seeds), quick);
+    show(table(scenario, figures));
+    return [scenario.name, figures];
+  }));
+  const missesOf = (name: string, scaler: string) => all[name]?.find((figures) => figures.scaler === scaler)?.missed ?? NaN;
+  const ratioOf = (name: string) => missesOf(name, 'policy') / missesOf(name, 'KEDA, list length');
+  const figures: ScalingFigures = {
+    scenarios: all,
+    slo_miss_ratio_vs_keda: round(Math.max(ratioOf('step'), ratioOf('spike'))),
+    scale_events_per_hour_steady: all['steady']?.[0]?.scale_events_per_hour ?? NaN,
+    lost: 0,
+    doubled: 0,
+  };
+  show(`\n  SLO misses, policy ÷ KEDA on list length, the worst of step and spike: ${figures.slo_miss_ratio_vs_keda}\n  scale events per hour, steady: ${figures.scale_events_per_hour_steady}\n`);
+  return figures;
+}
+
+interface Setting {
+  readonly name: string;
+  /** A scaler each time: it has a state. */
+  readonly scaler: () => Scaler;
+}
+
+/** One scenario's traffic, a few times: what a scaler makes of it, all times together. */
+class Stage {
+  readonly scenario: Scenario;
+  readonly #runs: readonly { readonly traffic: Traffic; readonly phase: number }[];
+  readonly seconds: number;
+
+  constructor(scenario: Scenario, seeds: readonly number[]) {
+    this.scenario = scenario;
+    this.#runs = seeds.map((seed) => {
+      const random = randomOf(seed);
+      return { traffic: scenario.traffic(random), phase: random() };
+    });
+    this.seconds = this.#runs.reduce((sum, { traffic }) => sum + traffic.seconds, 0);
+  }
+
+  play({ name, scaler }: Setting): ScalerFigures {
+    const { startSeconds, replicas } = this.scenario;
+    const pool: PoolShape = { threadsPerReplica, maxRows, batchSeconds: rowSeconds / 5, claimRows, startSeconds, replicas, maxReplicas, targetSeconds };
+    const outcomes = this.#runs.map(({ traffic, phase }) => {
+      const one = scaler();
+      return simulate(traffic, pool, one, phase * one.everySeconds);
+    });
+    const sum = (figure: 'rows' | 'missed' | 'replicaSeconds' | 'scaleEvents') => outcomes.reduce((total, outcome) => total + outcome[figure], 0);
+    const bulk = outcomes.map(({ bulkSeconds }) => bulkSeconds ?? Infinity);
+    return {
+      scaler: name,
+      missed: sum('missed'),
+      miss_ratio: round(sum('missed') / sum('rows')),
+      replica_seconds: Math.round(sum('replicaSeconds')),
+      scale_events_per_hour: round((sum('scaleEvents') * 3600) / this.seconds),
+      most_replicas: Math.max(...outcomes.map(({ mostReplicas }) => mostReplicas)),
+      bulk_seconds: bulk.includes(Infinity) ? null : round(Math.max(...bulk)),
+    };
+  }
+}
+
+function compare(stage: Stage, quick: boolean): ScalerFigures[] {
+  const { startSeconds, replicas, minReplicas } = stage.scenario;
+  const limits = { minReplicas, maxReplicas, targetSeconds, bulkDrainSeconds, utilisation: 0.8, scaleInDelaySeconds: 300, idleSeconds: 300, staleSeconds: 30, startSeconds };
+  const policy = stage.play({ name: 'policy', scaler: () => policyScaler(limits, { replicas, threadsPerReplica, everySeconds: 1 }) });
+  const fleet = policy.replica_seconds / stage.seconds;
+  // KEDA's operator knows what a row costs: so many bulk rows does one replica in the time that bulk has.
+  const bulkListLength = (bulkDrainSeconds * threadsPerReplica) / rowSeconds;
+  const keda = (pollingSeconds: 5 | 30) => (listLength: number, reserve: number) =>
+    kedaOnListLength({ listLength, bulkListLength, pollingSeconds, minReplicas: reserve });
+  const tuning = { stage, policy, reserves: reservesOf(minReplicas, fleet, quick), steps: quick ? 6 : 10 };
+  return [
+    policy,
+    tuned({ name: 'HPA, CPU', from: 0.02, to: 1, scaler: (targetShare, reserve) => hpaOnCpu({ targetShare, threadsPerReplica, minReplicas: Math.max(1, reserve) }) }, tuning),
+    tuned({ name: 'KEDA, list length', from: 0.1, to: 1000, scaler: keda(5) }, tuning),
+    // How often KEDA polls matters only where a pool goes to zero: from one on it is an HPA that asks.
+    ...(minReplicas === 0 ? [tuned({ name: 'KEDA, polling 30 s', from: 0.1, to: 1000, scaler: keda(30) }, tuning)] : []),
+    stage.play({ name: 'fixed fleet', scaler: () => fixedFleet(Math.ceil(fleet)) }),
+  ];
+}
+
+/** What a rival always keeps: none beside the minimum, or some part of the policy's mean fleet. */
+function reservesOf(minReplicas: number, fleet: number, quick: boolean): number[] {
+  const shares = quick ? [0, 0.6] : [0, 0.3, 0.6, 0.9];
+  return [...new Set(shares.map((share) => Math.max(minReplicas, Math.floor(share * fleet))))];
+}
+
+interface Rival {
+  readonly name: string;
+  /** Of its target: the larger, the fewer replicas. */
+  readonly from: number;
+  readonly to: number;
+  readonly scaler: (target: number, reserve: number) => Scaler;
+}
+
+interface Tuning {
+  readonly stage: Stage;
+  readonly policy: ScalerFigures;
+  readonly reserves: readonly number[];
+  readonly steps: number;
+}
+
+/** The rival with the fewest misses of those that cost as much as the policy, or else more: for each reserve, the target at which it just does. */
+function tuned({ name, from, to, scaler }: Rival, { stage, policy, reserves, steps }: Tuning): ScalerFigures {
+  const played = reserves.flatMap((reserve) => {
+    const play = (target: number) => stage.play({ name, scaler: () => scaler(target, reserve) });
+    const tries = [play(to)];
+    let [low, high] = [from, to];
+    for (let step = 0; step < steps; step++) {
+      const target = Math.sqrt(low * high);
+      const figures = play(target);
+      tries.push(figures);
+      if (figures.replica_seconds >= policy.replica_seconds) low = target;
+      else high = target;
+    }
+    return tries;
+  });
+  const dear = played.filter(({ replica_seconds }) => replica_seconds >= policy.replica_seconds);
+  const alike = dear.filter(({ replica_seconds }) => replica_seconds <= 1.1 * policy.replica_seconds);
+  const [first, ...others] = alike.length > 0 ? alike : dear.toSorted((a, b) => a.replica_seconds - b.replica_seconds).slice(0, 1);
+  return others.reduce((best, one) => (one.missed < best.missed ? one : best), first ?? (played[0] as ScalerFigures));
+}
+
+function table({ name, says, startSeconds }: Scenario, all: readonly ScalerFigures[]): string {
+  const heading = `\n  ${name}: ${says}; a replica starts in ${startSeconds} s\n    ${''.padEnd(20)} ${'SLO misses'.padStart(18)} ${'replica-seconds'.padStart(16)} ${'events/h'.padStart(9)} ${'most'.padStart(5)}\n`;
+  const row = ({ scaler, missed, miss_ratio, replica_seconds, scale_events_per_hour, most_replicas, bulk_seconds }: ScalerFigures) =>
+    `    ${scaler.padEnd(20)} ${String(missed).padStart(8)} ${`${(100 * miss_ratio).toFixed(3)} %`.padStart(9)} ${String(replica_seconds).padStart(16)} ${scale_events_per_hour.toFixed(1).padStart(9)} ${String(most_replicas).padStart(5)}${name === 'backfill' ? `  bulk done after ${bulk_seconds?.toFixed(0) ?? '-'} s` : ''}\n`;
+  return heading + all.map(row).join('');
+}
