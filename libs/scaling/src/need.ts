@@ -32,6 +32,8 @@ export interface Fleet {
 
 /** Between the arrivals that call for more and those that let some go, so that noise moves no fleet. */
 const band = 0.1;
+/** Sums of fractions that should be whole: 8 ÷ 0.8 is no reason for an 11th. */
+const rounding = 1e-6;
 /** A shorter average of arrivals orders nothing by itself. */
 const averageAfterSeconds = 10;
 
@@ -61,7 +63,7 @@ export function needOf(fleet: Fleet, situation: Situation): Need {
   const bulk = threadsForBulk(reading, limits);
   const oldest = replicasForOldest(fleet, situation);
 
-  const replicasAt = (share: number) => Math.max(least, oldest, Math.ceil((Math.max(arrivals * share, backlog) + bulk) / reading.threadsPerReplica));
+  const replicasAt = (share: number) => Math.max(least, oldest, Math.ceil((Math.max(arrivals * share, backlog) + bulk) / reading.threadsPerReplica - rounding));
   const bounded = (replicas: number) => Math.min(limits.maxReplicas, Math.max(limits.minReplicas, replicas));
   const replicas = replicasAt(1);
   const reasonOf = (): Reason => {
