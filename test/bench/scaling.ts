@@ -30,7 +30,7 @@ export interface ScalingOptions {
 }
 
 const threadsPerReplica = 2;
-const maxRows = 8;
+const maxRows = 2;
 const targetSeconds = 5;
 const maxReplicas = 40;
 const bulkDrainSeconds = 900;
@@ -105,7 +105,7 @@ function compare(stage: Stage, quick: boolean): ScalerFigures[] {
   const bulkListLength = (bulkDrainSeconds * threadsPerReplica) / rowSeconds;
   const keda = (pollingSeconds: 5 | 30) => (listLength: number, reserve: number) =>
     kedaOnListLength({ listLength, bulkListLength, pollingSeconds, minReplicas: reserve });
-  const tuning = { stage, policy, reserves: reservesOf(minReplicas, fleet, quick), steps: quick ? 6 : 10 };
+  const tuning = { stage, policy, reserves: reservesOf(minReplicas, fleet, quick), steps: quick ? 6 : 8 };
   return [
     policy,
     tuned({ name: 'HPA, CPU', from: 0.02, to: 1, scaler: (targetShare, reserve) => hpaOnCpu({ targetShare, threadsPerReplica, minReplicas: Math.max(1, reserve) }) }, tuning),
@@ -118,7 +118,7 @@ function compare(stage: Stage, quick: boolean): ScalerFigures[] {
 
 /** What a rival always keeps: the minimum, or up to the policy's mean fleet. */
 function reservesOf(minReplicas: number, fleet: number, quick: boolean): number[] {
-  const shares = quick ? [0, 1] : [0, 1 / 3, 2 / 3, 1];
+  const shares = quick ? [0, 1] : [0, 0.5, 1];
   return [...new Set(shares.map((share) => Math.max(minReplicas, Math.floor(share * fleet))))];
 }
 

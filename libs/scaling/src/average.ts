@@ -12,7 +12,7 @@ export interface Average {
 /** Time in which an old value loses weight to 1/e. */
 const memorySeconds = 60;
 /** A value that is further above the mean than so many deviations is not noise. */
-const jumpDeviations = 5;
+const jumpDeviations = 7;
 
 /** The average with one more value; it only jumps upwards, and only where it `mayJump`. */
 export function averageOf(before: Average, { value, at, mayJump }: { value: number; at: number; mayJump: boolean }): Average {

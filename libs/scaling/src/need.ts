@@ -78,19 +78,26 @@ export function needOf(fleet: Fleet, situation: Situation): Need {
 }
 
 /**
- * By Little's law a pool of C threads holds C × W work-seconds where a row takes W seconds. What is ordered now helps only
- * after its start, and is worth that only where it then works for as long. So C must be such that, when its replicas have
- * started and worked for as long again, no more is left than C threads do in half the target.
+ * By Little's law a pool of C threads holds C × W work-seconds where a row takes W seconds. So C must be such that, once what
+ * is ordered now has started and worked for as long again, no more is left than C threads do in half the target. (As long
+ * again: it would not be worth its start for less.)
  */
 function threadsForBacklog(arriving: number, { desired, lastOutAt }: Fleet, { reading, limits, now }: Situation): number {
   const { ready, threadsPerReplica, backlogSeconds } = reading;
   const { startSeconds, targetSeconds } = limits;
+  const horizonSeconds = startSeconds + drainSecondsOf(limits);
+  const work = backlogSeconds.online + arriving * horizonSeconds;
   const starting = Math.max(0, desired - ready);
   const readyInSeconds = Math.min(startSeconds, Math.max(0, startSeconds - (now - lastOutAt) / 1000));
   const servedMeanwhile = (ready * startSeconds + starting * (startSeconds - readyInSeconds)) * threadsPerReplica;
-  const left = Math.max(0, backlogSeconds.online + arriving * startSeconds - servedMeanwhile);
-  const drainSeconds = Math.max(targetSeconds / 2, startSeconds);
-  return (left + arriving * drainSeconds) / (drainSeconds + targetSeconds / 2);
+  // Fewer than there are would serve less from now on; more than there are serve more only after their start.
+  const ifFewer = work / (horizonSeconds + targetSeconds / 2);
+  const ifMore = (Math.max(arriving * startSeconds + backlogSeconds.online - servedMeanwhile, 0) + arriving * drainSecondsOf(limits)) / (drainSecondsOf(limits) + targetSeconds / 2);
+  return Math.max(ifFewer, ifMore);
+}
+
+function drainSecondsOf({ startSeconds, targetSeconds }: Limits): number {
+  return Math.max(startSeconds, targetSeconds / 2);
 }
 
 /** The rate that serves what waits by the time that its oldest is due. */
@@ -98,14 +105,13 @@ function threadsForBulk({ backlogSeconds, oldestSeconds }: Reading, { bulkDrainS
   return backlogSeconds.bulk / Math.max(bulkDrainSeconds - oldestSeconds.bulk, bulkDrainSeconds / 4);
 }
 
-/** One more each time that the oldest should have been served by all that was ordered: what was measured is wrong then, or nothing was. */
+/** A quarter more each time that the oldest is late though all that was ordered has had its time: what was measured is wrong then, or nothing was. */
 function replicasForOldest({ desired, lastOutAt }: Fleet, { reading, limits, now }: Situation): number {
-  const { oldestSeconds, rows, ready, threadsPerReplica } = reading;
-  const { startSeconds, targetSeconds } = limits;
-  const patienceSeconds = 2 * startSeconds + targetSeconds;
-  const isLate = oldestSeconds.online > patienceSeconds && now - lastOutAt > patienceSeconds * 1000;
-  // With a thread for each row more replicas would not help: then the oldest is stuck for another reason.
-  return isLate && rows.online > ready * threadsPerReplica ? desired + 1 : 0;
+  const { oldestSeconds, rows, backlogSeconds, ready, threadsPerReplica } = reading;
+  const isLate = oldestSeconds.online > limits.targetSeconds && now - lastOutAt > (limits.startSeconds + drainSecondsOf(limits)) * 1000;
+  // Where hardly anything else waits more replicas would not help: the oldest is stuck for another reason.
+  const helps = backlogSeconds.online === 0 ? rows.online > ready * threadsPerReplica : isWaiting(reading, limits);
+  return isLate && helps ? Math.ceil(1.25 * desired) : 0;
 }
 
 /** Whether a row that arrives now would wait for a good part of the target: a burst that the pool swallows is no new level. */

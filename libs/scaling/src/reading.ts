@@ -10,7 +10,10 @@ export interface Reading {
   readonly rows: Readonly<Record<Lane, number>>;
   /** Work-seconds waiting and running, summed over models. Rows of a version that was never measured count as none. */
   readonly backlogSeconds: Readonly<Record<Lane, number>>;
-  /** Work-seconds of the online lane that arrive per second. Bulk has no such figure: a backfill feeds as fast as it is served. */
+  /**
+   * Work-seconds of the online lane that arrived per second since the reading before: the policy averages them, and would
+   * see a step late in an average. Bulk has no such figure: a backfill feeds as fast as it is served.
+   */
   readonly onlineArrivingPerSecond: number;
   /** Age of the oldest that waits, seconds; 0 where none does. */
   readonly oldestSeconds: Readonly<Record<Lane, number>>;
