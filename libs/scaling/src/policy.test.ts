@@ -82,10 +82,21 @@ test('bulk work gets what drains it in its own time', () => {
   expect(decide(initialState(1, 0), bulk(3000, 300), limits, 0)).toMatchObject({ desired: 10, reason: 'bulk' });
 });
 
-test('a wait that nothing measured explains brings one more at a time', () => {
+test('a wait that nothing measured explains brings a quarter more at a time', () => {
   const stuck = play(60, (second, ready) => ({ rows: { online: 500, bulk: 0 }, oldestSeconds: { online: second, bulk: 0 }, ready }));
-  expect(last(stuck)).toMatchObject({ desired: 4 });
+  expect([...new Set(stuck.map(({ desired }) => desired))]).toEqual([1, 2, 3, 4, 5, 7]);
   expect(stuck.map(({ reason }) => reason)).toContain('oldest');
+});
+
+test('one old row beside a pool that keeps up changes nothing', () => {
+  const decisions = play(600, (second, ready) => ({ ...served(8, ready), oldestSeconds: { online: second, bulk: 0 } }), { from: initialState(10, 0) });
+  expect(changes(decisions)).toBe(0);
+});
+
+test('replicas that a backlog needs stay until it is gone', () => {
+  const slow = { ...limits, startSeconds: 60 };
+  const behind = { ...served(5, 10), rows: { online: 500, bulk: 0 }, backlogSeconds: { online: 550, bulk: 0 } };
+  expect(changes(play(600, () => behind, { from: initialState(10, 0), with: slow }))).toBe(0);
 });
 
 test('fewer must have been enough for the whole delay', () => {

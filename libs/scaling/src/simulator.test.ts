@@ -92,7 +92,7 @@ test('an HPA on CPU: by the share that is busy, with a tolerance, at most double
 });
 
 test('KEDA on list length: one pod at the next poll, then an HPA; nothing in the list is no work, whatever runs', () => {
-  const keda = kedaOnListLength({ listLength: 10, bulkListLength: 1000, pollingSeconds: 30, minReplicas: 0 });
+  const keda = kedaOnListLength({ listLength: 10, bulkListLength: 1000, pollingSeconds: 30, minReplicas: 0, limitsOut: true });
   let now = -5;
   let pods = 0;
   const tick = (online: number) => {
