@@ -116,7 +116,7 @@ test('to zero after the idle time, and not before', () => {
 test('to any minimum after the idle time, whatever there was to do before', () => {
   const decisions = play(200, (second, ready) => (second < 10 ? { rows: { online: 1000, bulk: 0 }, backlogSeconds: { online: 500, bulk: 0 }, ready } : { ready }), { with: { ...limits, minReplicas: 2 } });
   expect(decisions[9]?.desired).toBeGreaterThan(10);
-  expect(decisions.findIndex(({ reason }) => reason === 'idle')).toBe(9 + limits.idleSeconds);
+  expect(decisions.findIndex(({ reason }) => reason === 'idle')).toBe(9 + limits.idleSeconds - 1);
   expect(last(decisions)).toMatchObject({ desired: 2 });
 });
 
