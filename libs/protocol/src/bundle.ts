@@ -25,6 +25,11 @@ export function versionName({ name, version }: Pick<ModelVersionId, 'name' | 've
   return `${name}@${version}`;
 }
 
+export function parseVersionName(text: string): Pick<ModelVersionId, 'name' | 'version'> {
+  const [name = '', version] = text.split('@');
+  return { name, version: Number(version) };
+}
+
 export interface BundledPrediction {
   readonly inputs: WireTensors;
   /** True where the tensors' bytes are a Redis value of their own, under the prediction's id. */
