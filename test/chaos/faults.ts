@@ -18,6 +18,8 @@ export interface Fault {
   readonly endsProcesses?: boolean;
   /** There is somebody who is told of results. In the long form there always is. */
   readonly told?: boolean;
+  /** Requests a second, where it is not the usual load. */
+  readonly perSecond?: number;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
   readonly takesWorkers?: boolean;
   /**
