@@ -1,7 +1,7 @@
 // Carries deliveries out: claims what is due for each host, as much as the host may be sent at once, tries it and writes down
 // what came of it. A host that does not answer is left alone, and delays nobody else.
 import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
-import type { Logger } from '@millrace/process';
+import { type Logger, traceField } from '@millrace/process';
 import type { Added, Attempt, ClaimedDelivery, DeliveryRecord, DeliveryStore, EndpointStore, Finished, KnownEndpoint } from '@millrace/queue';
 import { HealthKeeper } from './endpoint-health.ts';
 import type { DispatcherMetrics } from './metrics.ts';
@@ -218,7 +218,8 @@ export class Courier {
     } catch (error) {
       lane.breaker.released(performance.now());
       // Its lease ends, and it is tried again.
-      log.warn({ err: error, deliveryId: claimed.record.id }, 'delivery was given up here');
+      const { id: deliveryId, predictionId, eventId, tenant, trace } = claimed.record;
+      log.warn({ err: error, deliveryId, predictionId, eventId, tenant, ...traceField(trace) }, 'delivery was given up here');
     }
     lane.running--;
     lane.ended++;
@@ -276,6 +277,7 @@ export class Courier {
   }
 
   #end(claimed: ClaimedDelivery, record: DeliveryRecord, waitMs?: number): void {
+    if (record.status !== 'pending') this.#options.metrics.ended(record, Date.now());
     this.#ended.push({ claimed, record, waitMs });
     if (!this.#writing) void this.#write();
   }
