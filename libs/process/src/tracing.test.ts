@@ -13,11 +13,11 @@ function tracerOf(env: Record<string, string>) {
   return startTracing({ service: 'test', version: '0', settings: readConfig(Type.Object(tracingSettings), env), log });
 }
 
-test('without an endpoint there is no tracer, and nothing of OpenTelemetry is loaded', () => {
+test('without an endpoint there is no tracer, and the SDK is not loaded', () => {
   const script = `
     import { registerHooks } from 'node:module';
     const loaded = [];
-    registerHooks({ resolve(name, context, next) { if (name.startsWith('@opentelemetry')) loaded.push(name); return next(name, context); } });
+    registerHooks({ resolve(name, context, next) { if (name.startsWith('@opentelemetry/sdk')) loaded.push(name); return next(name, context); } });
     const { startTracing } = await import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)});
     console.log(await startTracing({ settings: {} }), loaded.length);
     await startTracing({ settings: { otlpEndpoint: 'http://127.0.0.1:1', tracesSampled: 1 } });

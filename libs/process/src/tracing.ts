@@ -1,4 +1,4 @@
-// Tracing (docs/09-observability.md). Where it is off there is no tracer: nobody makes spans, and OpenTelemetry is not loaded.
+// Tracing (docs/09-observability.md). Where it is off there is no tracer: nobody makes spans, and the SDK is not loaded.
 import Type, { type Static } from 'typebox';
 import type { Logger } from './logger.ts';
 
