@@ -110,6 +110,8 @@ export class WorkerMetrics {
     const byOutcome = Object.fromEntries(outcomes.map((outcome) => [outcome, this.#predictions.labels(model, version, outcome)])) as Record<Outcome, Counter.Internal>;
     const [duration, queueWait, assembly, inference, publish, batchSize, batchFill] = [this.#duration, this.#queueWait, this.#assembly, this.#inference, this.#publish, this.#batchSize, this.#batchFill].map((histogram) => histogram.labels(model)) as [Child, Child, Child, Child, Child, Child, Child];
     const [met, missed] = [this.#deadlines.labels(model, 'met'), this.#deadlines.labels(model, 'missed')];
+    // From the first on, so that a first miss is seen as one.
+    for (const child of [met, missed]) child.inc(0);
     const ran = this.#rows.labels(model);
     return {
       settled: ({ outcome, acceptedAt, settledAt, timing }, deadlineAt) => {
