@@ -44,7 +44,11 @@ async function workOfEachKind(): Promise<void> {
 
 function labelsOf(texts: readonly string[]): Map<string, Set<string>> {
   const metrics = new Map<string, Set<string>>();
-  const of = (name: string) => metrics.get(name) ?? metrics.set(name, new Set()).get(name) as Set<string>;
+  const of = (name: string): Set<string> => {
+    const labels = metrics.get(name) ?? new Set<string>();
+    metrics.set(name, labels);
+    return labels;
+  };
   for (const line of texts.flatMap((text) => text.split('\n'))) {
     const [, declared, type] = /^# TYPE (\S+) (\S+)/.exec(line) ?? [];
     if (declared) for (const suffix of type === 'histogram' ? ['_bucket', '_sum', '_count'] : ['']) of(declared + suffix);
