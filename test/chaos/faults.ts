@@ -1,6 +1,6 @@
 // The faults. Each strikes a stage under load and says from which moments on its recovery counts.
+import type { Service } from '@millrace/process';
 import { lockMs } from '@millrace/queue';
-import type { Service } from '../../apps/cli/src/embedded/service.ts';
 import { eventLoopOf } from './event-loop.ts';
 import type { History } from './history.ts';
 import { seconds, type Stage } from './stage.ts';
@@ -18,6 +18,8 @@ export interface Fault {
   readonly endsProcesses?: boolean;
   /** There is somebody who is told of results. In the long form there always is. */
   readonly told?: boolean;
+  /** Requests a second, where it is not the usual load. */
+  readonly perSecond?: number;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
   readonly takesWorkers?: boolean;
   /**

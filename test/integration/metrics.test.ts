@@ -18,10 +18,11 @@ const read = (file: string) => readFileSync(path.join(root, file), 'utf8');
 
 beforeAll(async () => {
   receiver = await Receiver.start();
-  rig = await startBackfills({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
+  rig = await startBackfills({ workers: { least: 1, most: 1 }, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' } });
+  const worker = await until(() => rig.system.logs.find(({ msg }) => msg === 'worker is ready'), 'the worker');
   await workOfEachKind();
-  const { url, workerUrls, dispatcherUrl } = rig.system;
-  scraped = labelsOf(await Promise.all([url, ...workerUrls, dispatcherUrl].map(async (place) => (await fetch(`${place}/metrics`)).text())));
+  const { url, dispatcherUrl, autoscalerUrl } = rig.system;
+  scraped = labelsOf(await Promise.all([url, dispatcherUrl, autoscalerUrl, `http://127.0.0.1:${String(worker['metricsPort'])}`].map(async (place) => (await fetch(`${place}/metrics`)).text())));
 });
 
 afterAll(async () => {

@@ -17,6 +17,11 @@ export interface Piece {
   readonly trace?: TraceHeaders | undefined;
 }
 
+/** Rows of a full micro-batch. */
+export function fullRows({ batched, manifest: { batching: { maxRows } } }: ModelVersion): number {
+  return batched ? maxRows : 1;
+}
+
 /** Who cuts claims into pieces and takes what came of them. It is given its own pieces only, and they share no micro-batch with others'. */
 export interface PieceOwner {
   readonly name: string;

@@ -3,12 +3,12 @@
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
 import { type ChunkResult, MillraceError } from '@millrace/protocol';
-import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion } from '@millrace/queue';
+import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion, Work } from '@millrace/queue';
 import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
 import type { WorkerMetrics } from './metrics.ts';
-import type { PieceOwner } from './piece.ts';
+import { fullRows, type PieceOwner } from './piece.ts';
 import type { Runner } from './runner.ts';
 
 export interface ChunkPredictorOptions {
@@ -47,11 +47,12 @@ export class ChunkPredictor implements PieceOwner {
   /** Resolves when the chunk is settled, by whomever; rejects with `HandBack` where the worker stops first. */
   async handle(claim: ChunkClaim): Promise<void> {
     const { chunks, marks, metrics } = this.#options;
-    const { job: { tenant, chunk } } = claim;
+    const { job: { chunk } } = claim;
     const [open, threadDeaths] = await Promise.all([chunks.isOpen(chunk), marks.threadDeaths(chunk)]);
     if (!open) return;
-    const result = await this.#resultOf(claim, claim.losses + threadDeaths);
-    if (await chunks.settle(tenant, chunk, result)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
+    const work = new Work();
+    const result = await this.#resultOf(claim, claim.losses + threadDeaths, work);
+    if (await chunks.settle(chunk, result, work)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
   }
 
   /** Gives everything back that does not run. To be called when the runner has stopped. */
@@ -73,7 +74,7 @@ export class ChunkPredictor implements PieceOwner {
       const outcome = outcomes[place] as ItemOutcome;
       held.running--;
       if (held.givenUp) continue;
-      if (outcome.ok) held.complete(span, outcome.outputs);
+      if (outcome.ok) held.complete(span, outcome);
       else this.#fail(piece, outcome.error, alone && rows === 1);
       if (this.#options.runner.stopping) this.#handBackIfStill(held);
     }
@@ -88,11 +89,11 @@ export class ChunkPredictor implements PieceOwner {
     return `${backfillId} chunk ${chunk.index} rows ${from} to ${to}`;
   }
 
-  async #resultOf(claim: ChunkClaim, losses: number): Promise<ChunkResult> {
+  async #resultOf(claim: ChunkClaim, losses: number, work: Work): Promise<ChunkResult> {
     const { log } = this.#options;
     const { job: { chunk: { backfillId, chunk: { index }, attempt } }, lost } = claim;
     try {
-      return await this.#run(claim, losses);
+      return await this.#run(claim, losses, work);
     } catch (error) {
       if (error instanceof HandBack || lost.aborted) throw error;
       const expected = error instanceof MillraceError;
@@ -102,7 +103,7 @@ export class ChunkPredictor implements PieceOwner {
     }
   }
 
-  async #run(claim: ChunkClaim, losses: number): Promise<ChunkResult> {
+  async #run(claim: ChunkClaim, losses: number, work: Work): Promise<ChunkResult> {
     const { reader, host, metrics } = this.#options;
     const { job: { model, chunk: { backfillId, chunk } } } = claim;
     const startedAt = performance.now();
@@ -112,7 +113,7 @@ export class ChunkPredictor implements PieceOwner {
     const { key, groups } = await host.open(backfillId, chunk);
     try {
       const readAt = performance.now();
-      const held = new HeldChunk(this, { claim, version, groups, suspicion });
+      const held = new HeldChunk(this, { claim, version, groups, suspicion, work });
       for (const row of suspicion?.culprits ?? []) held.fail(row, killsWorkers);
       await this.#predict(held);
       const ranAt = performance.now();
@@ -150,8 +151,7 @@ export class ChunkPredictor implements PieceOwner {
     const { runner, threads } = this.#options;
     for (const held of this.#held) {
       if (held.suspicious || runner.stopping) continue;
-      const { version: { batched, manifest: { batching: { maxRows } } } } = held;
-      while (this.#queuedRows < 2 * threads * (batched ? maxRows : 1)) {
+      while (this.#queuedRows < 2 * threads * fullRows(held.version)) {
         const piece = held.next();
         if (!piece) break;
         this.#queuedRows += piece.rows;

@@ -221,12 +221,12 @@ export class Predictor implements PieceOwner {
   /** Writes results; the first write of each wins. Where Redis refuses, the bundle is given up here and tried again. */
   async #settle(held: HeldBundle, settlements: readonly Settlement[]): Promise<void> {
     const { settler, payloads } = this.#options;
-    const { bundleId, bundle: { tenant, lane, replyTo, model }, predictions } = held.claim;
+    const { bundleId, bundle: { tenant, replyTo, model }, predictions } = held.claim;
     if (settlements.length > 0) {
       const metrics = this.#options.metrics.of(model);
       const startedAt = performance.now();
       try {
-        const fresh = await settler.settle({ bundleId, tenant, lane, replyTo }, settlements);
+        const fresh = await settler.settle({ bundleId, tenant, replyTo }, settlements, held);
         for (const { index, record } of settlements) {
           if (!fresh.has(index)) continue;
           metrics.settled(record, predictions.get(index)?.deadlineAt);

@@ -20,6 +20,11 @@ export interface ModelVersionId {
   readonly digest: string;
 }
 
+/** What a model version is called where it is counted: `digits@3`. */
+export function versionName({ name, version }: Pick<ModelVersionId, 'name' | 'version'>): string {
+  return `${name}@${version}`;
+}
+
 /** W3C Trace Context as HTTP headers carry it (https://www.w3.org/TR/trace-context/): where to go on with a trace. */
 export type TraceHeaders = Readonly<Record<string, string>>;
 
