@@ -158,7 +158,7 @@ test('demo classifies the digits, sends a webhook, shows a fleet that loses a wo
   expect(code).toBe(0);
   expect(Number(/accuracy +([\d.]+) %/.exec(out)?.[1])).toBeGreaterThan(97);
   expect(out.match(/signature verified, answered (\d+)/g)).toEqual([500, 500, 204].map((status) => `signature verified, answered ${status}`));
-  const story = ['workers wanted: 3', 'kill -9 of default worker', 'is dead, and is started again', '800 of 800 have succeeded, 0 are lost', 'workers wanted: 1 (minimum)', 'has gone', 'Stopped.'];
+  const story = ['workers wanted: 3', 'kill -9 of default worker', 'is dead, and is started again', '800 of 800 have succeeded, 0 are lost', 'workers wanted: 1 (idle)', 'has gone', 'Stopped.'];
   expect(story.filter((part) => !out.includes(part))).toEqual([]);
   const url = /Up at (\S+)\./.exec(out)?.[1] as string;
   await expect(fetch(url)).rejects.toThrow('fetch failed');

@@ -12,6 +12,7 @@ export interface ApiMetrics {
   readonly droppedStreams: Counter<'kind'>;
 }
 
+/** Registers those that requests are counted by. */
 export function createApiMetrics(registry: Registry): ApiMetrics {
   const registers = [registry];
   return {

@@ -1,7 +1,7 @@
 // What the API measures of pools and their Redis (docs/04-metrics.md), as Redis said last, so that a scrape waits for nothing.
 // Without Redis there is nothing to say, but the rest is served.
 import { Counter, Gauge, type Registry } from '@millrace/process';
-import { type Lane, lanes } from '@millrace/protocol';
+import { type Lane, lanes, parseVersionName } from '@millrace/protocol';
 import { type Admission, type PoolLoad, replicaStates } from '@millrace/queue';
 
 /** Registers them. */
@@ -57,8 +57,7 @@ export function observePools(registry: Registry, admission: Admission): void {
   }
 }
 
-/** Of a version's name, `digits@3`. */
-function labelsOf(name: string): { model: string; version: string } {
-  const [model = '', version = ''] = name.split('@');
-  return { model, version };
+function labelsOf(versionName: string): { model: string; version: number } {
+  const { name, version } = parseVersionName(versionName);
+  return { model: name, version };
 }

@@ -226,7 +226,7 @@ export class Predictor implements PieceOwner {
       const metrics = this.#options.metrics.of(model);
       const startedAt = performance.now();
       try {
-        const fresh = await settler.settle({ bundleId, tenant, replyTo }, settlements, held);
+        const fresh = await settler.settle({ bundleId, tenant, replyTo }, settlements, { work: held.work });
         for (const { index, record } of settlements) {
           if (!fresh.has(index)) continue;
           metrics.settled(record, predictions.get(index)?.deadlineAt);

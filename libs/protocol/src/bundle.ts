@@ -25,6 +25,11 @@ export function versionName({ name, version }: Pick<ModelVersionId, 'name' | 've
   return `${name}@${version}`;
 }
 
+export function parseVersionName(text: string): Pick<ModelVersionId, 'name' | 'version'> {
+  const [name = '', version] = text.split('@');
+  return { name, version: Number(version) };
+}
+
 /** W3C Trace Context as HTTP headers carry it (https://www.w3.org/TR/trace-context/): where to go on with a trace. */
 export type TraceHeaders = Readonly<Record<string, string>>;
 

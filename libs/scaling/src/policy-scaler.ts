@@ -1,9 +1,11 @@
 // The policy as a scaler of the simulator, reading what the autoscaler process reads.
-import { decide, initialState, type Limits, type Reading } from './policy.ts';
+import { decide, initialState } from './policy.ts';
+import type { Limits, Reading } from './reading.ts';
 import type { Scaler, View } from './simulator.ts';
 
-/** Over which seconds per row are measured. */
+/** Over how long seconds per row are measured at least, and over how many rows: a single dear one must not speak for all. */
 const measuredSeconds = 30;
+const measuredRows = 200;
 
 export function policyScaler(limits: Limits, { replicas, threadsPerReplica, everySeconds }: { replicas: number; threadsPerReplica: number; everySeconds: number }): Scaler {
   let state = initialState(replicas, 0);
@@ -14,10 +16,9 @@ export function policyScaler(limits: Limits, { replicas, threadsPerReplica, ever
     decide: (view) => {
       const before = past.at(-1);
       past.push(view);
-      while (past.length > 2 && view.now - (past[1] as View).now >= measuredSeconds) past.shift();
+      while (past[1] && view.now - past[1].now >= measuredSeconds && view.served - past[1].served >= measuredRows) past.shift();
       secondsPerRow = measure(past[0] as View, view) ?? secondsPerRow;
       const decision = decide(state, before && readingOf(view, before, { secondsPerRow, threadsPerReplica }), limits, view.now * 1000);
-      (globalThis as any).TRACE?.(decision, view.now, before && readingOf(view, before, { secondsPerRow, threadsPerReplica }));
       state = decision.state;
       return decision.desired;
     },

@@ -21,7 +21,7 @@ export interface CpuOptions {
 
 /** A HorizontalPodAutoscaler on CPU: a busy thread is a busy core. It cannot scale to zero. */
 export function hpaOnCpu({ targetShare, threadsPerReplica, minReplicas }: CpuOptions): Scaler {
-  const behaviour = new HpaBehaviour();
+  const behaviour = new HpaBehaviour(true);
   let busyBefore = 0;
   return {
     everySeconds: syncSeconds,
@@ -51,16 +51,18 @@ export interface ListLengthOptions {
   readonly bulkListLength: number;
   readonly pollingSeconds: 5 | 30;
   readonly minReplicas: number;
+  /** Whether the HPA's default limit on scaling out is left as it is. */
+  readonly limitsOut: boolean;
 }
 
 /**
  * KEDA with a Redis list as trigger, one for each lane. KEDA itself polls, and only switches between zero and one: to zero
  * when both lists have been empty for the cooldown. Between one and many it is an HPA, which asks KEDA afresh at each sync.
  */
-export function kedaOnListLength({ listLength, bulkListLength, pollingSeconds, minReplicas }: ListLengthOptions): Scaler {
+export function kedaOnListLength({ listLength, bulkListLength, pollingSeconds, minReplicas, limitsOut }: ListLengthOptions): Scaler {
   const cooldownSeconds = 300;
   const everySeconds = 5;
-  const behaviour = new HpaBehaviour();
+  const behaviour = new HpaBehaviour(limitsOut);
   let [ticks, activeAt, desired] = [0, -Infinity, -1];
   return {
     everySeconds,
@@ -89,13 +91,19 @@ function listRecommendation(entries: number, perReplica: number, current: number
 
 /** The default `behavior`: out by the larger of 100 % and 4 pods in 15 s, in to the highest recommendation of the last 300 s. */
 class HpaBehaviour {
+  readonly #limitsOut: boolean;
   #recommendations: { readonly at: number; readonly replicas: number }[] = [];
+
+  constructor(limitsOut: boolean) {
+    this.#limitsOut = limitsOut;
+  }
 
   limit(recommended: number, { ready, starting }: View, now: number): number {
     const current = ready + starting;
     if (this.#recommendations.length === 0) this.#recommendations.push({ at: now, replicas: current });
     this.#recommendations = [...this.#recommendations.filter(({ at }) => now - at < stabilisationSeconds), { at: now, replicas: recommended }];
     const stable = this.#recommendations.reduce((most, { replicas }) => Math.max(most, replicas), 0);
-    return recommended > current ? Math.min(recommended, Math.max(2 * current, current + 4)) : Math.min(current, stable);
+    if (recommended <= current) return Math.min(current, stable);
+    return this.#limitsOut ? Math.min(recommended, Math.max(2 * current, current + 4)) : recommended;
   }
 }

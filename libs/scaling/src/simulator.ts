@@ -53,8 +53,8 @@ export interface Outcome {
   readonly replicaSeconds: number;
   /** Changes of what was decided. */
   readonly scaleEvents: number;
-  /** From the backfill's arrival to its last row; undefined where there was none or it is not done. */
-  readonly bulkSeconds: number | undefined;
+  /** From the backfill's arrival to its last row; infinite where it is not done, 0 where there was none. */
+  readonly bulkSeconds: number;
   readonly mostReplicas: number;
 }
 
@@ -158,7 +158,7 @@ class Run {
       missed: this.#missed + unserved.filter(late).length,
       replicaSeconds: this.#replicaSeconds,
       scaleEvents: this.#scaleEvents,
-      bulkSeconds: this.#arrived.bulk > 0 && this.#rows.bulk === 0 ? this.#bulkDoneAt - bulkLandedAt : undefined,
+      bulkSeconds: this.#rows.bulk > 0 ? Infinity : this.#bulkDoneAt - bulkLandedAt,
       mostReplicas: this.#mostReplicas,
     };
   }

@@ -63,7 +63,7 @@ export function onOff(onRate: number, { seconds, onSeconds, offSeconds }: { seco
   let place = 0;
   return (second) => {
     while (place + 1 < changes.length && (changes[place + 1] as number) <= second) place++;
-    return place % 2 === 1 ? onRate : 0;
+    return place % 2 === 0 ? onRate : 0;
   };
 }
 

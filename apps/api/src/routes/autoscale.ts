@@ -1,4 +1,4 @@
-import { type Lane, lanes, MillraceError, PoolDemand, poolPattern, problemResponses } from '@millrace/protocol';
+import { type Lane, lanes, MillraceError, parseVersionName, PoolDemand, poolPattern, problemResponses } from '@millrace/protocol';
 import type { Admission, Demand, LaneDemand, PoolLoad } from '@millrace/queue';
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
@@ -41,9 +41,9 @@ function presentDemand(pool: string, { demand, rates }: PoolLoad): PoolDemand {
     desired_workers: demand.decision?.desiredWorkers ?? null,
     reason: demand.decision?.reason ?? null,
     lanes: Object.fromEntries(lanes.map((lane, place) => [lane, ofLanes[place]])) as PoolDemand['lanes'],
-    models: [...demand.models.keys()].toSorted().map((name) => {
-      const [model = '', version] = name.split('@');
-      return { model, version: Number(version), seconds_per_row: rates.secondsPerRow.get(name) ?? null, online: rowsOf(demand, 'online', name), bulk: rowsOf(demand, 'bulk', name) };
+    models: [...demand.models.keys()].toSorted().map((key) => {
+      const { name, version } = parseVersionName(key);
+      return { model: name, version, seconds_per_row: rates.secondsPerRow.get(key) ?? null, online: rowsOf(demand, 'online', key), bulk: rowsOf(demand, 'bulk', key) };
     }),
   };
 }
