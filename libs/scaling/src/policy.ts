@@ -33,7 +33,7 @@ export function initialState(replicas: number, now: number): State {
 export function decide(before: State, reading: Reading | undefined, limits: Limits, now: number): Decision {
   if (!reading || now - reading.measuredAt > limits.staleSeconds * 1000 || !isSound(reading)) return hold(before, reading, limits);
   const state = observe(before, reading, limits, now);
-  const isBusy = state.busyAt === now;
+  const isBusy = hasWork(reading);
   const isIdle = !isBusy && now - state.busyAt >= limits.idleSeconds * 1000;
   if (isIdle && (limits.minReplicas === 0 || state.desired > limits.minReplicas)) return scaleTo(limits.minReplicas, 'idle', state, limits, now);
 
@@ -51,8 +51,12 @@ export function decide(before: State, reading: Reading | undefined, limits: Limi
 
 function observe(before: State, reading: Reading, limits: Limits, now: number): State {
   const { onlineArrivingPerSecond: value, measuredAt: at } = reading;
-  const isBusy = value > 0 || lanes.some((lane) => reading.rows[lane] > 0);
-  return { ...before, arriving: averageOf(before.arriving, { value, at, mayJump: isWaiting(reading, limits) }), busyAt: isBusy ? now : before.busyAt };
+  return { ...before, arriving: averageOf(before.arriving, { value, at, mayJump: isWaiting(reading, limits) }), busyAt: hasWork(reading) ? now : before.busyAt };
+}
+
+/** Whether anything waits, runs or arrives. */
+function hasWork({ onlineArrivingPerSecond, rows }: Reading): boolean {
+  return onlineArrivingPerSecond > 0 || lanes.some((lane) => rows[lane] > 0);
 }
 
 function scaleTo(desired: number, reason: Reason, state: State, limits: Limits, now: number): Decision {
