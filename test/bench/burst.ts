@@ -68,7 +68,8 @@ async function oneBurst(client: Client, fleet: FleetLog): Promise<Round> {
     workers = Math.max(workers, fleet.ready.size);
   };
   // In parts, so that the first ones do not wait for the API to check them all.
-  const ends = (await Promise.all(Array.from({ length: predictions / part }, async () => client.ends(await client.predictBatch(requests), patienceSeconds)))).flat();
+  const batches = await Promise.all(Array.from({ length: predictions / part }, () => client.predictBatch(requests)));
+  const ends = await client.ends({ results: batches.flatMap(({ results }) => results) }, patienceSeconds);
   const earliest = (name: 'created_at' | 'started_at') => Math.min(...ends.map((end) => Date.parse(String(end[name]))));
   const [acceptedAt, { wanted = NaN, ready = NaN }] = [earliest('created_at'), at];
   return {

@@ -168,3 +168,17 @@ test('models that fit the memory only one by one take turns, and one that never 
   expect(Number(loads)).toBeGreaterThan(2);
   expect(Number(/millrace_model_memory_bytes\{[^}]*\} (\d+)/.exec(metrics)?.[1])).toBeLessThanOrEqual(bound);
 });
+
+test('a model that may only run on a device that is not there is refused, and one that may fall back runs on the CPU', async () => {
+  for (const [name, providers] of [['only-cuda', '[cuda]'], ['cuda-or-cpu', '[cuda, cpu]']] as const) {
+    await cp(path.join(bundledModels, 'iris'), path.join(system.models, name), { recursive: true });
+    await writeFile(path.join(system.models, name, 'model.yaml'), `execution_providers: ${providers}\n`);
+    await until(() => modelOf(name), 'the model');
+  }
+  const refused = await predict(system, 'only-cuda', iris, { max_attempts: 1 });
+  expect(refused.body).toMatchObject({ status: 'failed', error: { type: '/problems/model-unavailable', detail: expect.stringContaining('the CPU is not among them (execution provider cannot be used: cuda: ') } });
+  expect((await predict(system, 'cuda-or-cpu', iris)).body.status).toBe('succeeded');
+  const metrics = await (await fetch(`${system.workerUrls[0]}/metrics`)).text();
+  expect(metrics).toContain('millrace_session_provider{model="cuda-or-cpu",version="1",provider="cpu",service="worker"} 1\n');
+  expect(metrics).not.toContain('model="only-cuda",version="1",provider');
+});

@@ -1,5 +1,5 @@
 import { placeSettings } from '@millrace/backfill/settings';
-import { logLevels } from '@millrace/process';
+import { logLevels, tracingSettings } from '@millrace/process';
 import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
@@ -23,5 +23,6 @@ export const ApiConfig = Type.Object({
   addsInFlight: Type.Integer({ default: 1, minimum: 1, description: 'Bundles of one model that may be on their way to Redis at once' }),
   shutdownSeconds: Type.Number({ default: 10, minimum: 0, description: 'Seconds for requests to end after SIGTERM' }),
   logLevel: Type.Enum([...logLevels], { default: 'info', description: 'Least level that is logged' }),
+  ...tracingSettings,
 });
 export type ApiConfig = Static<typeof ApiConfig>;

@@ -1,7 +1,7 @@
 // From a prediction that fits its model to one that is safe in Redis.
 import { Coalescer } from '@millrace/batching';
 import type { ModelVersion } from '@millrace/models';
-import type { Histogram } from '@millrace/process';
+import type { Histogram, Span, Tracer } from '@millrace/process';
 import { type Bundle, bundleFormat, bundleLimits, MillraceError, newBundleId, predictionId } from '@millrace/protocol';
 import { type Admission, type IdempotencyKeys, type Payload, type Producer, rethrowUnavailable, type Reservation, type Reserved } from '@millrace/queue';
 import type { CheckedPrediction } from './check.ts';
@@ -19,6 +19,7 @@ interface Queued {
   readonly reservation: Reservation | undefined;
   /** Told before the bundle is sent, so that no wake-up comes too early. */
   readonly wake: Wake | undefined;
+  readonly span: Span | undefined;
 }
 
 interface Place {
@@ -32,6 +33,8 @@ export interface SubmitOptions {
   /** How long to wait for the result; 0 does not wait. */
   readonly waitMs: number;
   readonly reservation?: Reservation | undefined;
+  /** The request's, where it is traced. */
+  readonly span?: Span | undefined;
 }
 
 export interface Submitted {
@@ -49,6 +52,7 @@ export interface IntakeOptions {
   readonly waiters: Waiters;
   readonly idempotency: IdempotencyKeys;
   readonly bundleSize: Histogram;
+  readonly tracer: Tracer | undefined;
   readonly maxWaiting: number;
   readonly maxWaitingBytes: number;
   readonly bundlePredictions: number;
@@ -94,8 +98,9 @@ export class Intake {
     return this.submit(checked, { ...options, reservation: { ...reservation as Reservation, insteadOf: id } });
   }
 
-  #enqueue(checked: CheckedPrediction, { tenant, waitMs, reservation }: SubmitOptions): Promise<{ place: Place; reply: string | undefined }> {
+  #enqueue(checked: CheckedPrediction, { tenant, waitMs, reservation, span: parent }: SubmitOptions): Promise<{ place: Place; reply: string | undefined }> {
     const { waiters } = this.#options;
+    const span = parent && this.#trace(parent, checked);
     return new Promise((resolve, reject) => {
       let place: Place | undefined;
       let timer: NodeJS.Timeout | undefined;
@@ -115,16 +120,30 @@ export class Intake {
       if (waitMs > 0) timer = setTimeout(giveUp, waitMs);
       const { bytes, payload, bundled: { rows } } = checked;
       const weight = { bytes, besideBytes: payload?.byteLength ?? 0, rows };
-      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined }, weight, {
+      this.#coalescer.submit(this.#destination(tenant, checked), { checked, reservation, wake: waitMs > 0 ? wake : undefined, span }, weight, {
         placed: (itsPlace) => {
           place = itsPlace;
+          span?.end({ attributes: { 'messaging.message.id': place.id } });
           if (timer === undefined || place.replayedAfterMs !== undefined) giveUp();
         },
         failed: (error) => {
           clearTimeout(timer);
+          span?.end({ error: error instanceof MillraceError ? error.code : 'internal' });
           reject(error);
         },
       });
+    });
+  }
+
+  /** Until its bundle is safe; what becomes of it afterwards goes on from here. */
+  #trace({ headers }: Span, { version: { id: { name, version }, manifest: { pool } }, bundled: { rows } }: CheckedPrediction): Span | undefined {
+    const queue = `${pool}/online`;
+    return this.#options.tracer?.start(`send ${queue}`, {
+      kind: 'producer', parent: headers,
+      attributes: {
+        'messaging.system': 'bullmq', 'messaging.destination.name': queue, 'messaging.operation.name': 'send', 'messaging.operation.type': 'send',
+        'millrace.model.name': name, 'millrace.model.version': version, 'millrace.rows': rows,
+      },
     });
   }
 
@@ -144,12 +163,13 @@ export class Intake {
     const bundleId = newBundleId(pool);
     const elsewhere = await this.#reserve(bundleId, tenant, items);
     const payloads: Payload[] = [];
-    const predictions = items.map(({ checked: { bundled, payload }, wake }, index) => {
+    const predictions = items.map(({ checked: { bundled, payload }, wake, span }, index) => {
       if (elsewhere?.[index]) return null;
       if (wake) waiters.expect(predictionId(bundleId, index), tenant, wake);
-      if (!payload) return bundled;
+      const prediction = span ? { ...bundled, trace: span.headers } : bundled;
+      if (!payload) return prediction;
       payloads.push({ index, bytes: payload });
-      return { ...bundled, detached: true };
+      return { ...prediction, detached: true };
     });
     const places = items.map((_, index) => elsewhere?.[index] ?? { id: predictionId(bundleId, index) });
     if (predictions.every((prediction) => prediction === null)) return places;

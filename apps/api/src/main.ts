@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { TargetPolicy } from '@millrace/delivery';
 import { ModelRepository } from '@millrace/models';
-import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig } from '@millrace/process';
+import { createLogger, createRegistry, Lifecycle, printableUrl, startingConfig, startTracing } from '@millrace/process';
 import {
   Admission, allowedNetworks, BackfillStore, connect, DeliveryStore, EndpointStore, findWeaknesses, IdempotencyKeys, KeyRate, KeyRing, Producer, type Role, untilReady,
 } from '@millrace/queue';
@@ -25,9 +25,11 @@ import { TenantFeeds } from './tenant-feeds.ts';
 import { Waiters } from './waiters.ts';
 
 const config = startingConfig('The Millrace API', ApiConfig, process);
-const log = createLogger('api', config.logLevel);
+const log = createLogger('api', manifest.version, config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
 const { retentionSeconds } = config;
+const tracer = await startTracing({ service: 'api', version: manifest.version, settings: config, log });
+life.own('tracing', () => tracer?.stop());
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 const connectAs = (role: Role) => connect(config, role, onError);
 const targets = new Targets(new TargetPolicy({ allowedNetworks: allowedNetworks(config) }));
@@ -80,9 +82,9 @@ const streams = new EventStreams(metrics);
 streams.start();
 
 const server = await createServer({
-  ...config, log, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
+  ...config, log, tracer, registry, keys, exposed, keyRate: new KeyRate(redis), repository, metrics, version: manifest.version,
   checker: new Checker({ repository, targets, maxRows: config.maxRows }),
-  intake: new Intake({ ...config, ...metrics, producer, admission, waiters, idempotency }),
+  intake: new Intake({ ...config, ...metrics, tracer, producer, admission, waiters, idempotency }),
   endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
   backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config }),

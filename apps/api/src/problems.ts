@@ -1,6 +1,6 @@
 // Every failure of a request becomes a problem document (RFC 9457) here, and only here.
 import { below, errorCatalogue, type ErrorCode, type Fault, MillraceError, problemOf } from '@millrace/protocol';
-import type { Counter } from '@millrace/process';
+import { type Counter, traceField } from '@millrace/process';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
 
 type Reply = (error: MillraceError, request: FastifyRequest, response: FastifyReply) => FastifyReply;
@@ -55,7 +55,7 @@ function expectedError(error: FastifyError, request: FastifyRequest, bodyLimitBy
       return new MillraceError('unsupported-media-type', `The body must be application/json, not ${request.headers['content-type'] ?? 'without a type'}`);
     default:
       if (error.statusCode !== undefined && error.statusCode < 500) return new MillraceError('malformed-request', error.message);
-      request.log.error({ err: error, requestId: request.id }, 'request failed');
+      request.log.error({ err: error, requestId: request.id, ...traceField(request.span?.headers) }, 'request failed');
       return new MillraceError('internal', 'The request failed on our side; the server’s log has the reason under this instance');
   }
 }

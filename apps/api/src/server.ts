@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { Checks, Logger, Registry } from '@millrace/process';
+import type { Checks, Logger, Registry, Tracer } from '@millrace/process';
 import type { ModelRepository } from '@millrace/models';
 import type { KeyRate } from '@millrace/queue';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
@@ -22,6 +22,7 @@ import { listRoutes } from './routes/list.ts';
 import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 import { type WebhookRoutes, webhookRoutes } from './routes/webhooks.ts';
+import { traceRequests } from './tracing.ts';
 
 export interface ServerOptions extends PredictionRoutes, EventRoutes, WebhookRoutes, AutoscaleRoutes, CallerOptions {
   readonly keyRate: KeyRate;
@@ -30,6 +31,7 @@ export interface ServerOptions extends PredictionRoutes, EventRoutes, WebhookRou
   readonly checks: Checks;
   readonly registry: Registry;
   readonly log: Logger;
+  readonly tracer: Tracer | undefined;
   readonly version: string;
   readonly bodyLimitBytes: number;
 }
@@ -64,6 +66,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     }
   });
   observeRequests(app, options.registry);
+  traceRequests(app, options.tracer);
   admitCallers(app, options);
   holdToQuotas(app, options.keyRate);
   readBodiesWithin(app, options.bodyLimitBytes);

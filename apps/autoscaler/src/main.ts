@@ -15,7 +15,7 @@ import { Supervisor } from './supervisor.ts';
 
 const config = startingConfig('The Millrace autoscaler', AutoscalerConfig, process);
 const { pollSeconds, shutdownSeconds } = config;
-const log = createLogger('autoscaler', config.logLevel);
+const log = createLogger('autoscaler', manifest.version, config.logLevel);
 const pools = readPools(config.pools);
 const withProcesses = config.actuator === 'processes';
 /** Workers have their time, then some to be killed, and then this process some to end. */

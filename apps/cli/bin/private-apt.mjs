@@ -1,5 +1,6 @@
 // A private program out of Debian's packages: apt resolves and downloads, dpkg-deb unpacks into the user's cache. It needs
 // no root, changes nothing in the system, and starts nothing. Root and ordinary users take the same way.
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync,
 } from 'node:fs';
@@ -16,6 +17,45 @@ import { privateFolders } from './private-folders.mjs';
  * @property {string[]} packages the packages to unpack; what else they need comes along where the system lacks it
  * @property {string} advice what the user can do where apt cannot help, as a sentence
  */
+
+/**
+ * The path of a program that runs: on PATH, else a private one, which is installed where there is none. Throws SetUpFailure
+ * where that cannot be done.
+ *
+ * @param {PrivateProgram} wanted
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {string}
+ */
+export function findOrInstall(wanted, env) {
+  const found = find(wanted, env);
+  if (found !== undefined) return found;
+  installFromApt(wanted, env);
+  const installed = find(wanted, env);
+  if (installed !== undefined) return installed;
+  throw new SetUpFailure(`The ${wanted.title} of this system's packages does not run. ${wanted.advice}`);
+}
+
+/**
+ * @param {PrivateProgram} wanted
+ * @param {NodeJS.ProcessEnv} env
+ */
+function find({ folder, program }, env) {
+  const onPath = (env.PATH ?? '').split(path.delimiter).filter((place) => path.isAbsolute(place));
+  return [...onPath, ...privateFolders(folder, env)]
+    .map((place) => path.join(place, program))
+    .find((file) => existsSync(file) && tellsVersion(file, program));
+}
+
+/**
+ * Whatever code it ends with; a private copy whose libraries have left the system since tells nothing.
+ *
+ * @param {string} file
+ * @param {string} program
+ */
+function tellsVersion(file, program) {
+  const { stdout } = spawnSync(file, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  return (stdout ?? '').startsWith(program);
+}
 
 // Not `&&`: one broken source among many fails the update, and the package may come from another.
 // --reinstall downloads a package also where the system has it.

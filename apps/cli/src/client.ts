@@ -69,7 +69,7 @@ export class Client {
   }
 
   /** Of those of a batch that were accepted, in its order. */
-  async ends({ results }: PredictionBatch, waitSeconds: number): Promise<Prediction[]> {
+  async ends({ results }: Pick<PredictionBatch, 'results'>, waitSeconds: number): Promise<Prediction[]> {
     const ends: Prediction[] = [];
     const rest = results.flatMap(({ prediction }) => (prediction ? [prediction.id] : [])).entries();
     await Promise.all(Array.from({ length: readers }, async () => {

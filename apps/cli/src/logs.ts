@@ -6,7 +6,7 @@ import pretty from 'pino-pretty';
 export function prettyLog(): ServiceLog {
   const stream = pretty({
     destination: 2, sync: true, singleLine: true, colorize: process.stderr.isTTY,
-    timestampKey: 'ts', translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname,service', messageFormat: '{service}: {msg}',
+    timestampKey: 'ts', translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,host,version,service', messageFormat: '{service}: {msg}',
   });
   return (service, fields) => { stream.write(`${JSON.stringify({ ...fields, service })}\n`); };
 }

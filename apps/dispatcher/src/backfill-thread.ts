@@ -11,7 +11,7 @@ const port = parentPort;
 const { config, work, version } = workerData as BackfillThreadData;
 // DuckDB's threads take over the priority of the one that makes them.
 lowerPriority('backfills');
-const log = createLogger('dispatcher', config.logLevel);
+const log = createLogger('dispatcher', version, config.logLevel);
 const redis = connect(config, 'worker', (error) => log.warn({ err: error }, 'Redis connection failed'));
 const backfills = await Backfills.open(work, { config, redis, log, version, tell: (news: BackfillNews) => port.postMessage(news) });
 // Here DuckDB's queries run, and Node's own file operations.

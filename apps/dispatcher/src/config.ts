@@ -1,6 +1,6 @@
 import { placeSettings, storageSettings } from '@millrace/backfill/settings';
 import { defaultDelays } from '@millrace/delivery';
-import { logLevels } from '@millrace/process';
+import { logLevels, tracingSettings } from '@millrace/process';
 import { deliverySettings, redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
 
@@ -19,5 +19,6 @@ export const DispatcherConfig = Type.Object({
   metricsPort: Type.Integer({ default: 9465, minimum: 0, maximum: 65_535, description: 'Port of health and metrics; 0 picks a free one' }),
   shutdownSeconds: Type.Number({ default: 20, minimum: 0, description: 'Seconds for attempts under way to end after SIGTERM' }),
   logLevel: Type.Enum([...logLevels], { default: 'info', description: 'Least level that is logged' }),
+  ...tracingSettings,
 });
 export type DispatcherConfig = Static<typeof DispatcherConfig>;

@@ -1,7 +1,7 @@
 // Carries deliveries out: tries new ones at once, claims what is due for each host, as much as the host may be sent at once, and
 // writes down what came of it. A host that does not answer is left alone, and delays nobody else.
 import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
-import type { Logger } from '@millrace/process';
+import { type Logger, traceField } from '@millrace/process';
 import { type Attempt, type ClaimedDelivery, type DeliveryRecord, type DeliveryStore, type EndpointStore, type Finished, hostOf, type KnownEndpoint } from '@millrace/queue';
 import { HealthKeeper } from './endpoint-health.ts';
 import { FirstTry } from './first-try.ts';
@@ -241,7 +241,8 @@ export class Courier {
     } catch (error) {
       lane.breaker.released(performance.now());
       // Its lease ends, and it is tried again.
-      log.warn({ err: error, deliveryId: claimed.record.id }, 'delivery was given up here');
+      const { id: deliveryId, predictionId, eventId, tenant, trace } = claimed.record;
+      log.warn({ err: error, deliveryId, predictionId, eventId, tenant, ...traceField(trace) }, 'delivery was given up here');
     }
     lane.running--;
     lane.ended++;
@@ -299,6 +300,7 @@ export class Courier {
   }
 
   #end(claimed: ClaimedDelivery, record: DeliveryRecord, waitMs?: number): void {
+    if (record.status !== 'pending') this.#options.metrics.ended(record, Date.now());
     const finished = { claimed, record, waitMs };
     if (claimed instanceof FirstTry && !claimed.isWritten) claimed.end(finished);
     else this.end(finished);

@@ -92,7 +92,7 @@ function recipientsOf({ notify, head }: ResultEvent, endpoints: readonly KnownEn
 /** `record` is the whole result; undefined where nobody wants it, or it has expired already. */
 function deliveriesOf({ tenant, predictionId, head }: ResultEvent, recipients: readonly Recipient[], record: ResultRecord | undefined): NewDelivery[] {
   const event = eventOfHead(head);
-  const common = { tenant, predictionId, event: event as EventType, eventId: eventId(predictionId, event), at: timeOfHead(head) };
+  const common = { tenant, predictionId, event: event as EventType, eventId: eventId(predictionId, event), at: timeOfHead(head), trace: head.trace };
   // One text for all who are told the same: there may be many, and it may be long.
   const bodies = new Map<Recipient['payload'], string>();
   return recipients.map(({ target, payload, reason }) => {

@@ -1,7 +1,7 @@
 // The dispatcher process: tells those who asked for it what became of predictions, and coordinates backfills.
 import { randomUUID } from 'node:crypto';
 import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery';
-import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
+import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig, startTracing } from '@millrace/process';
 import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { BackfillHost } from './backfill-host.ts';
@@ -15,8 +15,10 @@ import { Postbox } from './postbox.ts';
 
 const config = startingConfig('The Millrace dispatcher', DispatcherConfig, process);
 const timeoutMs = config.webhookTimeoutSeconds * 1000;
-const log = createLogger('dispatcher', config.logLevel);
+const log = createLogger('dispatcher', manifest.version, config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
+const tracer = await startTracing({ service: 'dispatcher', version: manifest.version, settings: config, log });
+life.own('tracing', () => tracer?.stop());
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 const connectAs = (role: Role) => connect(config, role, onError);
 
@@ -39,7 +41,7 @@ const replyQueues = new ReplyQueues(redis);
 life.own('reply queues', () => replyQueues.close());
 const courier = new Courier({
   deliveries, endpoints, metrics, log, timeoutMs,
-  postbox: new Postbox({ sender, replyQueues, endpoints, newSecret, version: manifest.version }),
+  postbox: new Postbox({ sender, replyQueues, endpoints, tracer, newSecret, version: manifest.version }),
   delaysMs: readDelays(config.webhookRetrySeconds),
   perHost: config.webhookConcurrencyPerHost,
   disableMs: config.webhookDisableSeconds * 1000,

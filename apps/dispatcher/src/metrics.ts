@@ -2,6 +2,7 @@
 import { type AttemptResult, verdictOf } from '@millrace/delivery';
 import { buckets, Counter, Gauge, Histogram, type Registry } from '@millrace/process';
 import type { BackfillState, ErrorCode } from '@millrace/protocol';
+import type { DeliveryRecord } from '@millrace/queue';
 
 /** What the gauges read at each scrape. */
 export interface DispatcherGauges {
@@ -16,6 +17,8 @@ export interface DispatcherGauges {
 export class DispatcherMetrics {
   readonly #attempts;
   readonly #duration;
+  readonly #deliveries;
+  readonly #deliverySeconds;
   readonly #events;
   readonly #backfillRows;
   readonly #chunkRetries;
@@ -24,6 +27,8 @@ export class DispatcherMetrics {
     const registers = [registry];
     this.#attempts = new Counter({ name: 'millrace_webhook_attempts_total', help: 'Attempts of deliveries, by what came of them', labelNames: ['outcome'], registers });
     this.#duration = new Histogram({ name: 'millrace_webhook_attempt_duration_seconds', help: 'From connecting to the answer', buckets: [...buckets.endToEnd], registers });
+    this.#deliveries = new Counter({ name: 'millrace_webhook_deliveries_total', help: 'Deliveries that have ended', labelNames: ['outcome'], registers });
+    this.#deliverySeconds = new Histogram({ name: 'millrace_webhook_delivery_duration_seconds', help: 'From the event to the receiver’s yes', buckets: [...buckets.endToEnd], registers });
     this.#events = new Counter({ name: 'millrace_events_total', help: 'Events taken from the results queue', registers });
     this.#backfillRows = new Counter({ name: 'millrace_backfill_rows_total', help: 'Rows of backfills that have an outcome', labelNames: ['outcome'], registers });
     this.#chunkRetries = new Counter({ name: 'millrace_chunk_retries_total', help: 'Chunks of backfills that failed and were queued again', labelNames: ['reason'], registers });
@@ -60,6 +65,12 @@ export class DispatcherMetrics {
 
   chunkRetried(reason: ErrorCode): void {
     this.#chunkRetries.inc({ reason });
+  }
+
+  /** The delivery has come to its end. `at`: milliseconds since the epoch. */
+  ended({ status, createdAt }: DeliveryRecord, at: number): void {
+    this.#deliveries.inc({ outcome: status });
+    if (status === 'delivered') this.#deliverySeconds.observe((at - createdAt) / 1000);
   }
 
   attempted(result: AttemptResult): void {

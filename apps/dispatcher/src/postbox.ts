@@ -1,12 +1,14 @@
 // One attempt of a delivery: where it goes, what it is signed with, and what came of it.
 import { type AttemptResult, type Sender, signatureOf } from '@millrace/delivery';
+import type { Span, Tracer } from '@millrace/process';
 import type { DisabledReason, ReplyMessage } from '@millrace/protocol';
-import type { ClaimedDelivery, EndpointStore, KnownEndpoint, ReplyQueues, Secrets } from '@millrace/queue';
+import type { ClaimedDelivery, DeliveryRecord, EndpointStore, KnownEndpoint, ReplyQueues, Secrets } from '@millrace/queue';
 
 export interface PostboxOptions {
   readonly sender: Sender;
   readonly replyQueues: ReplyQueues;
   readonly endpoints: EndpointStore;
+  readonly tracer: Tracer | undefined;
   readonly newSecret: () => string;
   readonly version: string;
 }
@@ -31,18 +33,18 @@ export class Postbox {
   }
 
   /** Rejects where Redis cannot be asked. */
-  async send({ record: { tenant, target, eventId, event }, body, host }: ClaimedDelivery): Promise<Outcome> {
+  async send({ record, record: { tenant, target, event }, body, host }: ClaimedDelivery): Promise<Outcome> {
     if (target.kind === 'reply-queue') return this.#queue(tenant, target.queue, body);
     if (target.endpointId === undefined) {
       const secrets = await remembered(this.#secrets, tenant, () => this.#options.endpoints.tenantSecrets(tenant, this.#options.newSecret));
-      return { kind: 'tried', result: await this.#post(target.url, eventId, body, secrets), endpoint: undefined };
+      return { kind: 'tried', result: await this.#post(target.url, record, body, secrets), endpoint: undefined };
     }
     const endpoint = await this.#endpoint(tenant, target.endpointId);
     if (!endpoint) return { kind: 'pointless', reason: 'The endpoint was deleted' };
     if (endpoint.health.disabled && event !== 'endpoint.test') return { kind: 'pointless', reason: whyDisabled[endpoint.health.disabled.reason] };
     const { url, secrets } = endpoint.endpoint;
     if (new URL(url).origin !== host) return { kind: 'moved', url };
-    return { kind: 'tried', result: await this.#post(url, eventId, body, secrets), endpoint };
+    return { kind: 'tried', result: await this.#post(url, record, body, secrets), endpoint };
   }
 
   /** To be called when an endpoint's health was written. */
@@ -59,14 +61,33 @@ export class Postbox {
     return find();
   }
 
-  #post(url: string, id: string, body: string, { current, old }: Secrets): Promise<AttemptResult> {
+  async #post(url: string, record: DeliveryRecord, body: string, { current, old }: Secrets): Promise<AttemptResult> {
+    const { eventId: id } = record;
     const timestamp = Math.floor(Date.now() / 1000);
     const secrets = old && old.until > Date.now() ? [current, old.secret] : [current];
-    return this.#options.sender.attempt({
+    const span = this.#trace(url, record);
+    const result = await this.#options.sender.attempt({
       url, body,
       headers: {
         'content-type': 'application/json', 'user-agent': `Millrace/${this.#options.version}`,
         'webhook-id': id, 'webhook-timestamp': String(timestamp), 'webhook-signature': signatureOf(id, timestamp, body, secrets),
+        ...span?.headers,
+      },
+    });
+    if (result.kind === 'answered') span?.end({ attributes: { 'http.response.status_code': result.status }, error: result.status >= 400 ? String(result.status) : undefined });
+    else span?.end({ error: result.reason });
+    return result;
+  }
+
+  /** One attempt, in the trace of the prediction that it tells of. The URL's path and query stay out: they may hold secrets. */
+  #trace(url: string, { trace, tries, event }: DeliveryRecord): Span | undefined {
+    if (!trace) return undefined;
+    const { hostname, port, protocol } = new URL(url);
+    return this.#options.tracer?.start('POST', {
+      kind: 'client', parent: trace,
+      attributes: {
+        'http.request.method': 'POST', 'server.address': hostname, 'server.port': Number(port) || (protocol === 'https:' ? 443 : 80), 'url.scheme': protocol.slice(0, -1),
+        'http.request.resend_count': tries, 'millrace.event': event,
       },
     });
   }

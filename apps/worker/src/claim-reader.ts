@@ -1,6 +1,6 @@
 // What a claim needs before it can run: its model version, and its inputs decoded.
 import type { ModelRepository, ModelVersion } from '@millrace/models';
-import type { Logger } from '@millrace/process';
+import { type Logger, traceField } from '@millrace/process';
 import { fromWireAll, MillraceError, type ModelVersionId, predictionId, type Tensors, versionName } from '@millrace/protocol';
 import type { Claim, Payloads } from '@millrace/queue';
 import type { Progress } from './held-bundle.ts';
@@ -38,7 +38,7 @@ export class ClaimReader {
     try {
       return fromWireAll(prediction.inputs, payload);
     } catch (error) {
-      this.#options.log.error({ err: error, predictionId: predictionId(bundleId, index) }, 'inputs cannot be decoded');
+      this.#options.log.error({ err: error, predictionId: predictionId(bundleId, index), ...traceField(prediction.trace) }, 'inputs cannot be decoded');
       return new MillraceError('internal', 'The inputs cannot be decoded');
     }
   }

@@ -1,5 +1,5 @@
 import { storageSettings } from '@millrace/backfill/settings';
-import { logLevels } from '@millrace/process';
+import { logLevels, tracingSettings } from '@millrace/process';
 import { poolPattern } from '@millrace/protocol';
 import { redisSettings } from '@millrace/queue';
 import Type, { type Static } from 'typebox';
@@ -18,5 +18,6 @@ export const WorkerConfig = Type.Object({
   metricsPort: Type.Integer({ default: 9464, minimum: 0, maximum: 65_535, description: 'Port of health and metrics; 0 picks a free one' }),
   shutdownSeconds: Type.Number({ default: 25, minimum: 0, description: 'Seconds for running micro-batches to end after SIGTERM' }),
   logLevel: Type.Enum([...logLevels], { default: 'info', description: 'Least level that is logged' }),
+  ...tracingSettings,
 });
 export type WorkerConfig = Static<typeof WorkerConfig>;

@@ -73,13 +73,13 @@ export class HeldBundle {
 
   /** Cuts a prediction into pieces of at most `max_rows`, where the model has a batch dimension. */
   cut(owner: PieceOwner, { progress, inputs, version }: { progress: Progress; inputs: Tensors; version: ModelVersion }): PredictionPiece[] {
-    const { rows, deadlineAt } = progress.prediction;
+    const { rows, deadlineAt, trace } = progress.prediction;
     const { maxRows } = version.manifest.batching;
     const count = version.batched ? Math.ceil(rows / maxRows) : 1;
     progress.outputs = Array.from({ length: count });
     progress.piecesLeft = count;
     const { bundle: { lane, priority }, claimedAt } = this.claim;
-    const common = { owner, held: this, progress, version, lane, priority, arrivedAt: claimedAt, deadlineAt };
+    const common = { owner, held: this, progress, version, lane, priority, arrivedAt: claimedAt, deadlineAt, trace };
     if (count === 1) return [{ ...common, place: 0, inputs, rows }];
     return progress.outputs.map((_, place) => {
       const from = place * maxRows;
@@ -125,7 +125,7 @@ export class HeldBundle {
 
   #decide(progress: Progress, outcome: Outcome, result: Partial<ResultRecord>, tensors?: Tensors): Settlement {
     const { bundleId, bundle: { model, replyTo }, claimedAt, attempt } = this.claim;
-    const { index, prediction: { acceptedAt, rows, echo, notify }, startedAt, inferenceMs, batchRows } = progress;
+    const { index, prediction: { acceptedAt, rows, echo, notify, trace }, startedAt, inferenceMs, batchRows } = progress;
     if (progress.state !== 'open') throw new Error(`a prediction that is ${progress.state} was decided again`);
     progress.state = 'decided';
     const attempts = outcome === 'expired' ? attempt - 1 : attempt;
@@ -136,6 +136,7 @@ export class HeldBundle {
         timing: { queueMs: claimedAt - acceptedAt, batchWaitMs: startedAt - claimedAt, inferenceMs: toMicroseconds(inferenceMs), batchRows },
       }),
       ...(echo && { echo }),
+      ...(trace && { trace }),
       // Last, with outputs and labels at its end: listing cuts them off (libs/queue/src/summaries.lua).
       ...result,
     };

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
-import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
+import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig, startTracing } from '@millrace/process';
 import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Presence, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { openBulk } from './bulk.ts';
@@ -15,8 +15,10 @@ import { Starts } from './starts.ts';
 
 const config = startingConfig('A Millrace worker', WorkerConfig, process);
 const { pool, inferenceThreads: threads } = config;
-const log = createLogger('worker', config.logLevel);
+const log = createLogger('worker', manifest.version, config.logLevel);
 const life = new Lifecycle(log, config.shutdownSeconds * 1000);
+const tracer = await startTracing({ service: 'worker', version: manifest.version, settings: config, log });
+life.own('tracing', () => tracer?.stop());
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
 
 const registry = createRegistry('worker', manifest.version);
@@ -26,10 +28,12 @@ const metrics = new WorkerMetrics(registry, pool, {
 const engine = new InferenceEngine({
   threads,
   sessionMemoryBytes: config.sessionMemoryBytes,
-  onLoad: ({ version: { id: { name, version } }, loadMs, thread, providers, batched }) => {
-    metrics.loaded(name, loadMs / 1000);
-    log.info({ model: name, version, loadMs: Math.round(loadMs), thread, providers, batched }, 'model loaded');
+  onLoad: (loaded) => {
+    const { version: { id: { name, version } }, loadMs, thread, providers, batched } = loaded;
+    metrics.loaded(loaded);
+    log.info({ model: name, modelVersion: version, loadMs: Math.round(loadMs), thread, providers, batched }, 'model loaded');
   },
+  onRelease: (released) => metrics.released(released),
   onWarning: (message, fields) => log.warn(fields, message),
   onCapacity: () => runner.pump(),
   onThreadDeath: (error) => life.fail(error),
@@ -52,7 +56,7 @@ const replica = randomUUID();
 const presence = new Presence(redis, { pool, replica, threads });
 presence.start();
 life.own('presence', () => presence.stop());
-const runner = new Runner({ engine, metrics, log });
+const runner = new Runner({ engine, metrics, log, tracer });
 const payloads = new Payloads(redis, pool);
 const reader = new ClaimReader({ repository, payloads, log });
 const cancellations = new Cancellations(subscriber, pool, (id) => predictor.cancel(id));
@@ -107,7 +111,7 @@ async function preload(versions: readonly ModelVersion[]): Promise<void> {
     try {
       await engine.preload(version);
     } catch (error) {
-      log.error({ err: error, model: version.id.name, version: version.id.version }, 'model cannot be loaded');
+      log.error({ err: error, model: version.id.name, modelVersion: version.id.version }, 'model cannot be loaded');
     }
   }));
   // A thread that was loading takes work again.

@@ -1,7 +1,7 @@
 // What a micro-batch is made of, and who it belongs to.
 import type { ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
-import type { Lane, Tensors } from '@millrace/protocol';
+import type { Lane, Tensors, TraceHeaders } from '@millrace/protocol';
 
 /** Some rows of a prediction or of a chunk. What has more rows than a micro-batch is cut into several. */
 export interface Piece {
@@ -13,6 +13,8 @@ export interface Piece {
   readonly rows: number;
   readonly arrivedAt: number;
   readonly deadlineAt: number | undefined;
+  /** Where what it is cut from is traced. */
+  readonly trace?: TraceHeaders | undefined;
 }
 
 /** Rows of a full micro-batch. */

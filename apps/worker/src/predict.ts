@@ -1,8 +1,8 @@
 // From a claimed bundle to settled predictions: the worker's story.
 import type { ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
-import type { Logger } from '@millrace/process';
-import { MillraceError, parsePredictionId, predictionId } from '@millrace/protocol';
+import { type Logger, traceField } from '@millrace/process';
+import { MillraceError, parsePredictionId, predictionId, type ResultRecord } from '@millrace/protocol';
 import { type BundleMarks, type Cancellations, type Claim, HandBack, type Marks, type Payloads, type Settlement, type Settler } from '@millrace/queue';
 import { Appetite } from './appetite.ts';
 import type { ClaimReader } from './claim-reader.ts';
@@ -51,7 +51,8 @@ export class Predictor implements PieceOwner {
     const held = new HeldBundle(claim);
     this.#held.set(claim.jobId, held);
     const onLost = () => {
-      this.#options.log.warn({ predictionIds: held.unsettledIds }, 'claim lost, another worker will run it');
+      const { bundleId, attempt, bundle: { model, tenant } } = claim;
+      this.#options.log.warn({ predictionIds: held.unsettledIds, bundleId, model: model.name, modelVersion: model.version, attempt, tenant }, 'claim lost, another worker will run it');
       this.#abandon(held, new Error('the claim was lost'));
     };
     claim.lost.addEventListener('abort', onLost);
@@ -226,7 +227,11 @@ export class Predictor implements PieceOwner {
       const startedAt = performance.now();
       try {
         const fresh = await settler.settle({ bundleId, tenant, replyTo }, settlements, { work: held.work });
-        for (const { index, record } of settlements) if (fresh.has(index)) metrics.settled(record);
+        for (const { index, record } of settlements) {
+          if (!fresh.has(index)) continue;
+          metrics.settled(record, predictions.get(index)?.deadlineAt);
+          this.#log(held.claim, index, record);
+        }
       } catch (error) {
         return this.#abandon(held, error as Error);
       }
@@ -253,6 +258,15 @@ export class Predictor implements PieceOwner {
 
   #isOwn(piece: Piece): piece is PredictionPiece {
     return piece.owner === this;
+  }
+
+  #log({ bundleId, attempt, bundle: { tenant } }: Claim, index: number, { model, version, outcome, acceptedAt, settledAt, error, trace }: ResultRecord): void {
+    const { log } = this.#options;
+    if (!log.isLevelEnabled('debug')) return;
+    log.debug({
+      predictionId: predictionId(bundleId, index), bundleId, model, modelVersion: version, tenant, attempt, outcome, durationMs: settledAt - acceptedAt,
+      ...(error && { error: error.code }), ...traceField(trace),
+    }, 'prediction settled');
   }
 
   #measure(pieces: readonly PredictionPiece[], outcomes: readonly ItemOutcome[]): void {

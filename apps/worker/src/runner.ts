@@ -2,8 +2,9 @@
 import { MicroBatcher } from '@millrace/batching';
 import type { InferenceEngine, ItemOutcome } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
-import type { Logger } from '@millrace/process';
+import type { Logger, Tracer } from '@millrace/process';
 import type { Lane } from '@millrace/protocol';
+import { BatchTrace } from './batch-trace.ts';
 import { groupKey } from './group-key.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import { fullRows, type Piece } from './piece.ts';
@@ -12,6 +13,7 @@ export interface RunnerOptions {
   readonly engine: InferenceEngine;
   readonly metrics: WorkerMetrics;
   readonly log: Logger;
+  readonly tracer: Tracer | undefined;
 }
 
 /** Something that may kill the replica. */
@@ -123,14 +125,18 @@ export class Runner {
     const startedAt = Date.now();
     const alone = this.#alone !== undefined;
     const { owner } = pieces[0] as Piece;
+    const { engine, tracer } = this.#options;
     this.#running++;
     owner.begin(pieces, startedAt);
     this.#log(version, pieces, alone);
-    const outcomes = await this.#options.engine.run(version, pieces);
+    const trace = tracer && BatchTrace.begin(tracer, version, pieces, startedAt);
+    const outcomes = await engine.run(version, pieces);
     this.#running--;
     this.pump();
     this.#measure(version, pieces, startedAt, outcomes);
+    trace?.ran();
     await owner.end(pieces, outcomes, alone);
+    trace?.ended(outcomes);
   }
 
   #log(version: ModelVersion, pieces: readonly Piece[], alone: boolean): void {
@@ -148,6 +154,7 @@ export class Runner {
       rows += piece.rows;
       oldestAt = Math.min(oldestAt, piece.arrivedAt);
     }
-    this.#options.metrics.of(version.id).ran(rows, ran.inferenceMs / 1000, (startedAt - oldestAt) / 1000);
+    const maxRows = version.batched ? version.manifest.batching.maxRows : rows;
+    this.#options.metrics.of(version.id).ran({ rows, maxRows, inferenceSeconds: ran.inferenceMs / 1000, assemblySeconds: (startedAt - oldestAt) / 1000 });
   }
 }

@@ -30,8 +30,8 @@ export class Starts {
   /** No run waits for it. `startedAt`: milliseconds since the epoch. */
   tell({ bundle: { tenant, model }, bundleId, predictions, attempt }: Claim, indexes: readonly number[], startedAt: number): void {
     const started = indexes.map((index) => {
-      const { acceptedAt, echo, notify } = predictions.get(index) as BundledPrediction;
-      const head = { state: 'running' as const, model: model.name, version: model.version, acceptedAt, startedAt, ...(attempt > 1 && { attempts: attempt - 1 }), ...(echo && { echo }) };
+      const { acceptedAt, echo, notify, trace } = predictions.get(index) as BundledPrediction;
+      const head = { state: 'running' as const, model: model.name, version: model.version, acceptedAt, startedAt, ...(attempt > 1 && { attempts: attempt - 1 }), ...(echo && { echo }), ...(trace && { trace }) };
       return { index, notify, head };
     });
     tellStarted(this.#redis, { pool: this.#pool, tenant, bundleId }, started).catch(this.#onError);

@@ -226,7 +226,7 @@ export class InferenceEngine {
 
   #warn(warnings: readonly Warning[], { id }: ModelVersion): void {
     for (const { message, ...detail } of warnings) {
-      this.#options.onWarning?.(message, { model: id.name, version: id.version, ...detail });
+      this.#options.onWarning?.(message, { model: id.name, modelVersion: id.version, ...detail });
     }
   }
 }

@@ -122,9 +122,21 @@ describe('openSession', () => {
   });
 
   test('falls back to the CPU where a provider is unknown or cannot be used', async () => {
-    session = await openSession({ ...await wantedOf('iris'), executionProviders: ['abacus', 'tensorrt'] });
+    session = await openSession({ ...await wantedOf('iris'), executionProviders: ['abacus', 'tensorrt', 'cpu'] });
     expect(session.providers).toEqual(['cpu']);
     expect(session.warnings).toMatchObject([{ detail: 'abacus' }, { detail: expect.stringContaining('tensorrt: ') }]);
+    await session.release();
+  });
+
+  test.each([[['cuda']], [['abacus']], [['abacus', 'tensorrt', 'cuda']]])('refuses %j where none of them works and the CPU is not asked for', async (executionProviders) => {
+    const refused = openSession({ ...await wantedOf('iris'), executionProviders });
+    await expect(refused).rejects.toMatchObject({ code: 'model-unavailable', message: expect.stringContaining('none of its execution providers works here, and the CPU is not among them') });
+    for (const name of executionProviders) await expect(refused).rejects.toThrow(new RegExp(`execution provider (is not in this build of the runtime|cannot be used): ${name}`));
+  });
+
+  test('does not look past the CPU', async () => {
+    session = await openSession({ ...await wantedOf('iris'), executionProviders: ['cpu', 'abacus'] });
+    expect(session).toMatchObject({ providers: ['cpu'], warnings: [] });
     await session.release();
   });
 

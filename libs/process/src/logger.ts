@@ -1,4 +1,5 @@
 // Structured logs: constant messages, data in fields.
+import os from 'node:os';
 import { type Logger, pino } from 'pino';
 import { loggedError } from './logged-error.ts';
 
@@ -6,11 +7,11 @@ export type { Logger } from 'pino';
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
-/** A logger that writes one JSON object a line to standard output: `ts` (ISO 8601), `level`, `service`, `pid`, `msg`, fields. */
-export function createLogger(service: string, level: (typeof logLevels)[number]): Logger {
+/** A logger that writes one JSON object a line to standard output: `ts` (ISO 8601), `level`, `service`, `version`, `host`, `pid`, `msg`, fields. */
+export function createLogger(service: string, version: string, level: (typeof logLevels)[number]): Logger {
   return pino({
     level,
-    base: { service, pid: process.pid },
+    base: { service, version, host: os.hostname(), pid: process.pid },
     timestamp: () => `,"ts":"${new Date().toISOString()}"`,
     formatters: { level: (label) => ({ level: label }) },
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],

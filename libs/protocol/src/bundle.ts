@@ -30,6 +30,9 @@ export function parseVersionName(text: string): Pick<ModelVersionId, 'name' | 'v
   return { name, version: Number(version) };
 }
 
+/** W3C Trace Context as HTTP headers carry it (https://www.w3.org/TR/trace-context/): where to go on with a trace. */
+export type TraceHeaders = Readonly<Record<string, string>>;
+
 export interface BundledPrediction {
   readonly inputs: WireTensors;
   /** True where the tensors' bytes are a Redis value of their own, under the prediction's id. */
@@ -45,6 +48,8 @@ export interface BundledPrediction {
   readonly echo?: Echo;
   /** Who is told of its end without waiting for it. */
   readonly notify?: Notify;
+  /** Where it is traced. */
+  readonly trace?: TraceHeaders;
 }
 
 export const predictionEvents = ['prediction.started', 'prediction.completed', 'prediction.failed', 'prediction.canceled', 'prediction.expired'] as const;

@@ -1,5 +1,5 @@
 // A prediction as the API shows it, made from what Redis knows of it.
-import type { Echo, OutputFormat } from './bundle.ts';
+import type { Echo, OutputFormat, TraceHeaders } from './bundle.ts';
 import { MillraceError, problemOf } from './errors.ts';
 import type { Prediction, PredictionSummary } from './http.ts';
 import { toPlain } from './plain.ts';
@@ -16,6 +16,7 @@ export interface Pending {
   readonly startedAt?: number;
   readonly attempts?: number;
   readonly echo?: Echo;
+  readonly trace?: TraceHeaders;
 }
 
 export interface PresentOptions {

@@ -1,5 +1,5 @@
 // What is settled: one record per prediction, written once.
-import type { Echo } from './bundle.ts';
+import type { Echo, TraceHeaders } from './bundle.ts';
 import type { ErrorCode } from './errors.ts';
 import type { Outcome } from './prediction.ts';
 import type { WireTensors } from './tensor.ts';
@@ -37,4 +37,5 @@ export interface ResultRecord {
   readonly error?: { readonly code: ErrorCode; readonly detail: string };
   readonly timing?: Timing;
   readonly echo?: Echo;
+  readonly trace?: TraceHeaders;
 }

@@ -1,6 +1,6 @@
 // Deliveries in Redis: who is told of what, every attempt of it, and what is due. A lease keeps a claimed one from other
 // dispatchers; whatever dies meanwhile, it becomes due again (docs/decisions/0010).
-import { earliestDeliveryId, type DeliveryState, deliveryId, type EventType } from '@millrace/protocol';
+import { earliestDeliveryId, type DeliveryState, deliveryId, type EventType, type TraceHeaders } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { deliveryKeys } from './names.ts';
 
@@ -36,6 +36,7 @@ export interface DeliveryRecord {
   readonly attempts: readonly Attempt[];
   /** Attempts since it was first sent, or sent again: the place in the schedule. */
   readonly tries: number;
+  readonly trace?: TraceHeaders | undefined;
 }
 
 export interface NewDelivery {
@@ -49,6 +50,7 @@ export interface NewDelivery {
   readonly body: string;
   /** Why it is dead from the start. */
   readonly reason?: string;
+  readonly trace?: TraceHeaders | undefined;
 }
 
 /** A delivery that Redis does not know of yet. */
@@ -233,9 +235,9 @@ export class DeliveryStore {
 }
 
 /** What a new delivery is before anything was done about it. */
-export function unwrittenOf({ tenant, eventId, event, predictionId, target, at, body, reason }: NewDelivery): UnwrittenDelivery {
+export function unwrittenOf({ tenant, eventId, event, predictionId, target, at, body, reason, trace }: NewDelivery): UnwrittenDelivery {
   const record: DeliveryRecord = {
-    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0,
+    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0, ...(trace && { trace }),
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
   return { record, body };

@@ -60,13 +60,14 @@ export async function lookupSettled(redis: Redis, wanted: readonly Wanted[]): Pr
 export function pendingIn(bundle: Bundle, index: number, tenant: string, claimed: boolean): Pending | undefined {
   const prediction = bundle.predictions[index];
   if (!prediction || bundle.tenant !== tenant) return undefined;
-  const { acceptedAt, echo } = prediction;
+  const { acceptedAt, echo, trace } = prediction;
   return {
     state: claimed ? 'running' : 'queued',
     model: bundle.model.name,
     version: bundle.model.version,
     acceptedAt,
     ...(echo && { echo }),
+    ...(trace && { trace }),
   };
 }
 

@@ -87,8 +87,8 @@ export class Marks {
   async retry({ bundle, bundleId, attempt }: Claim, index: number, prediction: BundledPrediction, delayMs: number): Promise<void> {
     const { tenant, lane, model, replyTo } = bundle;
     const jobId = retryJobId(bundleId, index, attempt + 1);
-    const { acceptedAt, echo, rows, notify } = prediction;
-    const pending: Pending = { state: 'queued', model: model.name, version: model.version, acceptedAt, attempts: attempt, ...(echo && { echo }) };
+    const { acceptedAt, echo, rows, notify, trace } = prediction;
+    const pending: Pending = { state: 'queued', model: model.name, version: model.version, acceptedAt, attempts: attempt, ...(echo && { echo }), ...(trace && { trace }) };
     const retried: Retried = { jobId, lane, rows, ...(replyTo && { replyTo }), ...(notify && { notify }), pending };
     await this.#queues.add(this.#pool, { ...bundle, predictions: [prediction], retry: { bundleId, index, attempt: attempt + 1 } }, { jobId, delay: delayMs });
     await Promise.all([this.#write(bundleId, { tenant, [retryField(index)]: JSON.stringify(retried) }), this.ran(bundleId, index)]);

@@ -57,7 +57,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     if (body.webhook !== undefined) await checker.checkTarget(body, faults);
     const checked = checker.check(body, faults);
     const waitMs = preferredWaitMs(request, reply);
-    const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body) });
+    const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOf(request.headers['idempotency-key'], request.body), span: request.span });
     const { id, reply: settled, replayed } = submitted;
     void reply.header('location', urlOf(id));
     if (replayed) void reply.header('idempotency-replayed', 'true');
@@ -90,7 +90,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
         const pointer = `#/requests/${index}`;
         if (body.webhook !== undefined) await checker.checkTarget(body, itsFaults, pointer);
         const checked = checker.check(body, itsFaults, pointer);
-        const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index) });
+        const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index), span: request.span });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
         const known = await stateNow(submitted, { tenant, waitMs });
         return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
