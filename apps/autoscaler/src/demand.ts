@@ -1,10 +1,12 @@
 // What the policy wants to know of a pool, from what Redis knows of it.
-import { DemandSampler, readDemand, type Redis, type Replica } from '@millrace/queue';
+import { DemandSampler, readDemand, type Redis } from '@millrace/queue';
 import type { Reading } from '@millrace/scaling';
 
 /** Reads a pool, again and again. */
 export function demandOf(redis: Redis, pool: string, now: () => number): () => Promise<Reading> {
   const sampler = new DemandSampler();
+  // A pool that has gone to zero comes back with such replicas as it had; before there was any, as is the worker's default.
+  let threadsPerReplica = 1;
   return async () => {
     // By this process' own clock, like all that the policy is told; Redis' may be another one.
     const measuredAt = now();
@@ -12,6 +14,7 @@ export function demandOf(redis: Redis, pool: string, now: () => number): () => P
     const { backlogSeconds, arrivingPerSecond } = sampler.note(demand);
     const { online, bulk } = demand.lanes;
     const ready = demand.replicas.filter(({ state }) => state === 'ready');
+    if (ready.length > 0) threadsPerReplica = ready.reduce((sum, { threads }) => sum + threads, 0) / ready.length;
     return {
       measuredAt,
       rows: { online: online.rows, bulk: bulk.rows },
@@ -19,7 +22,7 @@ export function demandOf(redis: Redis, pool: string, now: () => number): () => P
       onlineArrivingPerSecond: arrivingPerSecond.online,
       oldestSeconds: { online: online.oldestSeconds, bulk: bulk.oldestSeconds },
       ready: ready.length,
-      threadsPerReplica: threadsOf(ready),
+      threadsPerReplica,
     };
   };
 }
@@ -28,9 +31,4 @@ export function demandOf(redis: Redis, pool: string, now: () => number): () => P
 export async function replicasOf(redis: Redis, pool: string): Promise<number> {
   const { replicas } = await readDemand(redis, pool);
   return replicas.filter(({ state }) => state !== 'draining').length;
-}
-
-/** Their mean; 1 where there is none, as is the worker's default. */
-function threadsOf(replicas: readonly Replica[]): number {
-  return replicas.length === 0 ? 1 : replicas.reduce((sum, { threads }) => sum + threads, 0) / replicas.length;
 }

@@ -44,6 +44,12 @@ test('work that waits and work that arrives are rows times their cost', () => {
   expect([rates.arrivingPerSecond.online, rates.backlogSeconds.online]).toEqual([expect.closeTo(0.5), expect.closeTo(3)]);
 });
 
+test('work arrives at the rate of the last two readings: whoever decides must not see a step late', () => {
+  const sampler = new DemandSampler();
+  const rates = [0, 10, 20, 520].map((arrived, second) => sampler.note(reading(second, { arrived, full: [100, 1] })).arrivingPerSecond.online);
+  expect(rates).toEqual([0, expect.closeTo(0.1), expect.closeTo(0.1), expect.closeTo(5)]);
+});
+
 test('counters that went back are counted anew', () => {
   const sampler = new DemandSampler();
   sampler.note(reading(0, { arrived: 900, settledRows: 900 }));

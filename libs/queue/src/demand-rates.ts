@@ -8,13 +8,13 @@ export interface DemandRates {
   readonly arrivalRowsPerSecond: Readonly<Record<Lane, number>>;
   /** Seconds of an inference thread, by model version: of those that ever ran. */
   readonly secondsPerRow: ReadonlyMap<string, number>;
-  /** Work-seconds that arrive per second. What never ran counts as none, here and below. */
+  /** Work-seconds that have arrived per second since the reading before. What never ran counts as none, here and below. */
   readonly arrivingPerSecond: Readonly<Record<Lane, number>>;
   /** Work-seconds waiting and running. */
   readonly backlogSeconds: Readonly<Record<Lane, number>>;
 }
 
-/** Rates are means over about this time. */
+/** Other rates are means over about this time. */
 const windowMs = 15_000;
 
 export class DemandSampler {
@@ -26,27 +26,29 @@ export class DemandSampler {
     const last = this.#readings.at(-1);
     // Redis has lost its counters.
     if (last && (reading.readAt < last.readAt || reading.settledRows < last.settledRows)) this.#readings = [];
+    const before = this.#readings.at(-1) ?? reading;
     this.#readings.push(reading);
     while ((this.#readings[1]?.readAt ?? Infinity) <= reading.readAt - windowMs) this.#readings.shift();
-    return ratesOf(this.#readings[0] as Demand, reading);
+    return ratesOf(this.#readings[0] as Demand, before, reading);
   }
 }
 
-function ratesOf(from: Demand, to: Demand): DemandRates {
-  const seconds = (to.readAt - from.readAt) / 1000;
+function ratesOf(from: Demand, before: Demand, to: Demand): DemandRates {
   const versions = [...to.models];
   const secondsPerRow = new Map(versions.flatMap(([model, work]) => {
     const cost = costOf(from.models.get(model), work);
     return cost === undefined ? [] : [[model, cost] as const];
   }));
-  const arrived = (lane: Lane, model: string) => (to.models.get(model)?.arrivedRows[lane] ?? 0) - (from.models.get(model)?.arrivedRows[lane] ?? 0);
-  const perSecond = (lane: Lane, weight: (model: string) => number) =>
-    (seconds > 0 ? versions.reduce((sum, [model]) => sum + arrived(lane, model) * weight(model), 0) / seconds : 0);
+  const arrived = (since: Demand, lane: Lane, model: string) => (to.models.get(model)?.arrivedRows[lane] ?? 0) - (since.models.get(model)?.arrivedRows[lane] ?? 0);
+  const perSecond = (since: Demand, lane: Lane, weight: (model: string) => number) => {
+    const seconds = (to.readAt - since.readAt) / 1000;
+    return seconds > 0 ? versions.reduce((sum, [model]) => sum + arrived(since, lane, model) * weight(model), 0) / seconds : 0;
+  };
   const weightOf = (model: string) => secondsPerRow.get(model) ?? 0;
   return {
     secondsPerRow,
-    arrivalRowsPerSecond: byLane((lane) => perSecond(lane, () => 1)),
-    arrivingPerSecond: byLane((lane) => perSecond(lane, weightOf)),
+    arrivalRowsPerSecond: byLane((lane) => perSecond(from, lane, () => 1)),
+    arrivingPerSecond: byLane((lane) => perSecond(before, lane, weightOf)),
     backlogSeconds: byLane((lane) => [...to.lanes[lane].models].reduce((sum, [model, { waiting, running }]) => sum + (waiting + running) * weightOf(model), 0)),
   };
 }

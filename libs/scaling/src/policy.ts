@@ -54,6 +54,7 @@ function observe(before: State, reading: Reading, limits: Limits, now: number): 
   return { ...before, arriving: averageOf(before.arriving, { value, at, mayJump: isWaiting(reading, limits) }), busyAt: hasWork(reading) ? now : before.busyAt };
 }
 
+/** Whether anything waits, runs or arrives. */
 function hasWork({ onlineArrivingPerSecond, rows }: Reading): boolean {
   return onlineArrivingPerSecond > 0 || lanes.some((lane) => rows[lane] > 0);
 }
