@@ -4,10 +4,17 @@ import { InferenceSession } from 'onnxruntime-node';
 
 const runMs = 100;
 const never = new Int32Array(new SharedArrayBuffer(4));
-// oxlint-disable-next-line typescript/unbound-method -- it is called with its session
-const { run } = InferenceSession.prototype;
+const create = InferenceSession.create.bind(InferenceSession);
 
-InferenceSession.prototype.run = function wait(this: InferenceSession, ...args: Parameters<typeof run>) {
-  Atomics.wait(never, 0, 0, runMs);
-  return run.apply(this, args);
-};
+Object.assign(InferenceSession, {
+  create: async (...args: Parameters<typeof create>) => {
+    const session = await create(...args);
+    const run = session.run.bind(session);
+    return Object.assign(session, {
+      run: (feeds: InferenceSession.FeedsType) => {
+        Atomics.wait(never, 0, 0, runMs);
+        return run(feeds);
+      },
+    });
+  },
+});

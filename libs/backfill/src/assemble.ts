@@ -1,10 +1,9 @@
 // Puts the parts together, in order: the output, the error file, the manifest. Text is copied byte by byte, as the
 // workers wrote it; Parquet goes through DuckDB once more. Nothing stands under a final name before all of it is known to be whole.
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { MillraceError } from '@millrace/protocol';
-import { storageFailure } from './disk.ts';
+import { piecesOf, storageFailure } from './disk.ts';
 import { copyTo, type Engine } from './engine.ts';
 import { type FileSummary, type Manifest, manifestOf, type RunFacts } from './manifest.ts';
 import { digestOf, type Part, type PartFile } from './part.ts';
@@ -117,9 +116,9 @@ async function copyChecked(file: PartFile, work: WorkPlace, write: (bytes: Uint8
   const copy = await work.fetch(file.name);
   try {
     const hash = createHash('sha256');
-    for await (const piece of createReadStream(copy.path, { highWaterMark: 1024 * 1024, ...(signal && { signal }) })) {
-      hash.update(piece as Buffer);
-      await write(piece as Buffer);
+    for await (const piece of piecesOf(copy.path, signal)) {
+      hash.update(piece);
+      await write(piece);
     }
     checkDigest(file, hash);
   } finally {

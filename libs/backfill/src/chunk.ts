@@ -98,7 +98,11 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
 
 /** Undefined where the block holds more than plain numbers. */
 async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<readonly InputValues[] | undefined> {
-  const plain = 'block' in chunk.data && mayBePlain(plan) ? await readPlainNumbers(plan, await readFile(path), chunk.rows, signal) : undefined;
+  if (!('block' in chunk.data) || !mayBePlain(plan)) return undefined;
+  const bytes = await readFile(path);
+  const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
+  // Given back at once: left to the garbage collector, it would make it look at everything there is.
+  if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
   return plain?.inputs;
 }
