@@ -3,6 +3,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { MillraceError } from '@millrace/protocol';
+import { csvField } from './csv-text.ts';
 import { piecesOf, storageFailure } from './disk.ts';
 import { copyTo, type Engine } from './engine.ts';
 import { type FileSummary, type Manifest, manifestOf, type RunFacts } from './manifest.ts';
@@ -82,7 +83,7 @@ async function completeParts(work: WorkPlace): Promise<readonly Part[]> {
 
 function headerOf(plan: Plan): string {
   if (plan.outputFormat !== 'csv') return '';
-  return `${outputColumns(plan).map((name) => (/[",\r\n]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name)).join(',')}\n`;
+  return `${outputColumns(plan).map(csvField).join(',')}\n`;
 }
 
 async function joinText(files: readonly PartFile[], header: string, path: string, { work, signal }: AssembleOptions): Promise<Digest> {

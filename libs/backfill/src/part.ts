@@ -1,11 +1,12 @@
 // Writes what became of a chunk: its output rows in the output's own format, and its failed rows beside them. A part
 // counts when its record is there, and the first record stays: a chunk that ran twice leaves one part.
 import { createHash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import type { ErrorCode, Tensors } from '@millrace/protocol';
 import { keepParquetRows, type OpenChunk } from './chunk.ts';
+import { csvText } from './csv-text.ts';
 import { piecesOf, writeAtomically } from './disk.ts';
 import { copyTo, engineFailure, rowsOfQuery } from './engine.ts';
 import { originalsOf } from './originals.ts';
@@ -127,7 +128,9 @@ export async function digestOf(path: string): Promise<{ readonly sha256: string;
   return { sha256: hash.digest('hex'), sizeBytes };
 }
 
-async function writeRows(plan: Plan, { chunk, connection }: OpenChunk, { done }: Outcome, path: string): Promise<void> {
+async function writeRows(plan: Plan, { chunk, connection, kept }: OpenChunk, { done }: Outcome, path: string): Promise<void> {
+  const text = csvText(plan, done, { ...chunk, kept });
+  if (text) return writeFile(path, text);
   await createOutcomeTable(connection, plan);
   const finite = await appendOutcome(connection, plan, done);
   const content: PartContent = { firstRow: chunk.firstRow, ordered: isOrdered(done), finite };
