@@ -9,8 +9,6 @@ import type { Case } from './cases.ts';
 
 const pixels = Array.from({ length: 64 }, (_, pixel) => `p${pixel}`);
 const tolerance = 1e-5;
-/** So few that workers, who are queued some chunks ahead, do not come to the end while nobody coordinates. */
-const chunkRows = 500;
 /** Every fault that falls on a chunk takes it 16 s to come back. */
 const limitSeconds = 1200;
 
@@ -32,7 +30,7 @@ export class Bulk {
   }
 
   /** All the images of these cases, one after another and again; `n` says which row it is. */
-  async begin(url: string, { model, cases, rows }: { readonly model: string; readonly cases: readonly Case[]; readonly rows: number }): Promise<RunningBackfill> {
+  async begin(url: string, { model, cases, rows, chunkRows }: { readonly model: string; readonly cases: readonly Case[]; readonly rows: number; readonly chunkRows: number }): Promise<RunningBackfill> {
     const lines = cases.flatMap(({ inputs }) => (inputs['image'] as number[][]).map((image) => image.join()));
     const [input, output] = [path.join(this.folder, 'files/in.csv'), path.join(this.folder, 'files/out.csv')];
     await writeFile(input, function* csv() {
