@@ -1,11 +1,11 @@
 // Webhooks on their whole way: predictions with a `webhook` of their own are posted over HTTP, run, and told to a receiver in
-// a process of its own. They are posted in batches, as by somebody who has many. Rates: as fast as deliveries arrive, against
-// a bare loop of the HTTP client. Lateness: at a steady pace to many hosts, all alive, and then one in ten of them dead.
+// a process of its own. They are posted in batches, as by somebody who has many. Rates: as fast as deliveries arrive, and
+// of a results queue that is full while nothing else is to do, both against a bare loop of the HTTP client. Lateness: at a
+// steady pace to many hosts, all alive, and then one in ten of them dead.
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { eventId, type PredictionBatch } from '@millrace/protocol';
-import type { DeliveryRecord } from '@millrace/queue';
-import { Redis } from 'ioredis';
+import { connect, type DeliveryRecord, readDepth, type Redis } from '@millrace/queue';
 import { Agent } from 'undici';
 import { startSystem, type System } from '../../apps/cli/src/embedded/system.ts';
 import { randomOf } from '../integration/random.ts';
@@ -15,9 +15,13 @@ import { percentile, round } from './figures.ts';
 import type { Count, ReceiverTask } from './webhook-receiver.ts';
 
 export interface WebhookFigures {
+  /** From the posted prediction to the receiver. */
   readonly deliveries_per_second: number;
+  /** From the results queue to the receiver: the predictions are settled already. */
+  readonly drained_per_second: number;
   readonly bare_deliveries_per_second: number;
   readonly deliveries_ratio: number;
+  readonly drained_ratio: number;
   /** From a prediction's end to its webhook's arrival, all hosts alive, and at those alive while others are dead. */
   readonly p99_ms: number;
   readonly p99_ms_with_dead_hosts: number;
@@ -37,6 +41,7 @@ const batch = 250;
 /** Accepted and not arrived: enough that nobody waits for work, and little beside what is measured. */
 const mostToCome = 2000;
 const lookMs = 25;
+const postsAtOnce = 8;
 /** The dispatcher's own, docs/05-operations.md. */
 const atOnce = 8;
 /** Well below what two cores can do, so that lateness is that of the way and not of a queue. */
@@ -51,9 +56,9 @@ const dripping = hosts(4, 1);
 /** Nobody listens there. */
 const refusing = hosts(5, 2);
 
-/** Seconds of each measurement; `bare` is taken before and after the whole way. */
+/** Seconds of each measurement, and how many are drained; `bare` is taken before and after the whole way. */
 function extent(quick: boolean) {
-  return quick ? { rounds: 3, warmUp: 4, rate: 2.5, bare: 1, lateness: 3.5 } : { rounds: 5, warmUp: 15, rate: 8, bare: 2, lateness: 15 };
+  return quick ? { rounds: 3, warmUp: 4, rate: 2, drained: 10_000, bare: 0.8, lateness: 3 } : { rounds: 5, warmUp: 15, rate: 8, drained: 50_000, bare: 2, lateness: 15 };
 }
 
 export async function webhooks({ quick, redisServer, show }: WebhookOptions): Promise<WebhookFigures> {
@@ -97,10 +102,10 @@ async function setUp(redisServer: string | undefined): Promise<Rig> {
     env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' },
     onLog: (service, fields) => { if (['warn', 'error', 'fatal'].includes(String(fields['level']))) console.error(service, fields); },
   });
-  return { system, redis: new Redis(system.redisUrl), agent: new Agent(), receiver, bare: await TaskProcess.start('bare-deliveries.ts'), port };
+  return { system, redis: connect({ redisUrl: system.redisUrl }, 'worker', (error) => console.error(error)), agent: new Agent(), receiver, bare: await TaskProcess.start('bare-deliveries.ts'), port };
 }
 
-type Series = 'deliveries_per_second' | 'bare_deliveries_per_second' | 'deliveries_ratio' | 'p99_ms' | 'p99_ms_with_dead_hosts' | 'healthy_p99_ratio';
+type Series = 'deliveries_per_second' | 'drained_per_second' | 'bare_deliveries_per_second' | 'deliveries_ratio' | 'drained_ratio' | 'p99_ms' | 'p99_ms_with_dead_hosts' | 'healthy_p99_ratio';
 
 /** Takes the measurements and counts what came of every prediction that was accepted. */
 class Scale {
@@ -122,13 +127,16 @@ class Scale {
     await this.#lateness([...alwaysAlive, ...others], 1);
   }
 
-  async round({ rate, bare, lateness }: ReturnType<typeof extent>): Promise<void> {
+  async round({ rate, drained, bare, lateness }: ReturnType<typeof extent>): Promise<void> {
     const before = await this.#bareDeliveriesPerSecond(bare);
     const through = await this.#deliveriesPerSecond(rate);
+    const drain = await this.#drainedPerSecond(drained);
     const without = (before + await this.#bareDeliveriesPerSecond(bare)) / 2;
     this.#note('deliveries_per_second', through);
+    this.#note('drained_per_second', drain);
     this.#note('bare_deliveries_per_second', without);
     this.#note('deliveries_ratio', through / without);
+    this.#note('drained_ratio', drain / without);
     const calm = percentile(await this.#lateness([...alwaysAlive, ...others], lateness), 0.99);
     const disturbed = percentile(await this.#lateness([...alwaysAlive, ...hanging, ...dripping, ...refusing], lateness), 0.99);
     this.#note('p99_ms', calm);
@@ -138,7 +146,7 @@ class Scale {
 
   lastRound(): string {
     const last = (name: Series, digits = 0) => (this.#series.get(name)?.at(-1) ?? NaN).toFixed(digits);
-    return `${last('deliveries_per_second')}/s, bare ${last('bare_deliveries_per_second')}/s, p99 ${last('p99_ms', 1)} ms, with dead hosts ${last('p99_ms_with_dead_hosts', 1)} ms`;
+    return `${last('deliveries_per_second')}/s, drained ${last('drained_per_second')}/s, bare ${last('bare_deliveries_per_second')}/s, p99 ${last('p99_ms', 1)} ms, with dead hosts ${last('p99_ms_with_dead_hosts', 1)} ms`;
   }
 
   async figures(): Promise<WebhookFigures> {
@@ -173,6 +181,23 @@ class Scale {
     await Promise.all(posting);
     await this.#untilArrived();
     return (end.arrived - from.arrived) / ((end.at - from.at) / 1000);
+  }
+
+  /** Lets so many be settled while the dispatcher is stopped, and then go on; all that arrive are counted. */
+  async #drainedPerSecond(count: number): Promise<number> {
+    const { redis, system } = this.#rig;
+    const { arrived: before } = await this.#count();
+    const dispatcher = system.dispatcher?.pid as number;
+    const to = Array.from({ length: batch }, () => alwaysAlive[0] as string);
+    process.kill(dispatcher, 'SIGSTOP');
+    for (let posted = 0; posted < count; posted += postsAtOnce * batch) await Promise.all(Array.from({ length: postsAtOnce }, () => this.#post(to)));
+    while ((await readDepth(redis, 'default')).lanes.online.rows > 0) await delay(lookMs);
+    process.kill(dispatcher, 'SIGCONT');
+    const startedAt = performance.now();
+    while ((await this.#count()).arrived - before < count) await delay(lookMs);
+    const rate = count / ((performance.now() - startedAt) / 1000);
+    await this.#untilArrived();
+    return rate;
   }
 
   async #bareDeliveriesPerSecond(seconds: number): Promise<number> {
@@ -262,6 +287,7 @@ function table(figures: WebhookFigures): string {
   const row = (name: string, value: string, ratio = '') => `  ${name.padEnd(52)} ${value.padStart(12)}  ${ratio}\n`;
   return `\n${[
     row('deliveries/s, from the prediction to the receiver', figures.deliveries_per_second.toFixed(0), `${figures.deliveries_ratio.toFixed(2)} × bare`),
+    row('deliveries/s of predictions that are settled already', figures.drained_per_second.toFixed(0), `${figures.drained_ratio.toFixed(2)} × bare`),
     row('bare loop of the same HTTP client, /s', figures.bare_deliveries_per_second.toFixed(0)),
     row('from the end to the arrival, p99 ms', figures.p99_ms.toFixed(1)),
     row('the same while one host in ten is dead, p99 ms', figures.p99_ms_with_dead_hosts.toFixed(1), `${figures.healthy_p99_ratio.toFixed(2)} × without`),

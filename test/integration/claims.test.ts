@@ -1,6 +1,6 @@
-// Deliveries are claimed as they are added, or when they are due: by one, until it has ended them or its lease is over.
+// Deliveries are written once, and claimed when they are due: by one, until it has ended them or its lease is over.
 import { eventId, newBundleId } from '@millrace/protocol';
-import { connect, DeliveryStore, type NewDelivery, type Redis } from '@millrace/queue';
+import { connect, DeliveryStore, type Lease, type NewDelivery, type Redis, type UnwrittenDelivery, unwrittenOf } from '@millrace/queue';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestRedis, type TestRedis } from './redis-rig.ts';
 
@@ -30,45 +30,54 @@ function deliveriesTo(count: number): { host: string; deliveries: NewDelivery[] 
   return { host, deliveries };
 }
 
-test('as many of the new ones are claimed as there is room for, and the others are due', async () => {
+test('what is being tried is leased, what is not is due, and what was tried is kept as it ended', async () => {
   const { host, deliveries } = deliveriesTo(5);
-  const { fresh, claimed, dueHosts } = await store.addAndClaim(deliveries, () => 2);
-  expect([fresh.length, claimed.length, [...dueHosts]]).toEqual([5, 2, [host]]);
-  expect(claimed.map(({ body }) => body)).toEqual(['{"index":0}', '{"index":1}']);
-  const later = await store.claim(host, 10);
-  expect(later.map(({ body }) => body).toSorted()).toEqual(['{"index":2}', '{"index":3}', '{"index":4}']);
-  await store.finish([...claimed, ...later].map((one) => ({ claimed: one, record: { ...one.record, status: 'delivered' } })));
-  expect(await Promise.all(fresh.map(async ({ id }) => (await store.find(id, 'default'))?.status))).toEqual(Array.from({ length: 5 }, () => 'delivered'));
-  expect(await store.dueHosts(0, 100)).not.toContain(host);
+  const [running, due, delivered, dead, late] = deliveries.map(unwrittenOf) as [UnwrittenDelivery, UnwrittenDelivery, UnwrittenDelivery, UnwrittenDelivery, UnwrittenDelivery];
+  const written = await store.write([
+    { ...running, running: true },
+    due,
+    { ...delivered, record: { ...delivered.record, status: 'delivered' } },
+    { ...dead, record: { ...dead.record, status: 'dead', reason: 'Gone' } },
+    { ...late, waitMs: 60_000 },
+  ]);
+  expect(written.size).toBe(5);
+  expect((await store.claim(host, 10)).map(({ record }) => record.id)).toEqual([due.record.id]);
+  const { deliveries: kept } = await store.list({ tenant: 'default', limit: 5, matches: ({ id }) => written.has(id) });
+  expect(Object.fromEntries(kept.map(({ id, status }) => [id, status]))).toEqual({
+    [running.record.id]: 'pending', [due.record.id]: 'pending', [delivered.record.id]: 'delivered', [dead.record.id]: 'dead', [late.record.id]: 'pending',
+  });
+
+  const lease = written.get(running.record.id);
+  await store.finish([{ claimed: { ...running, host, ...lease as Lease }, record: { ...running.record, status: 'delivered' } }]);
+  expect((await store.find(running.record.id, 'default'))?.status).toBe('delivered');
 });
 
-test('what was added before is not claimed again, nor what is asked for twice at once', async () => {
+test('what was written before is not written again, nor what is there twice', async () => {
   const { host, deliveries } = deliveriesTo(3);
-  const first = await store.addAndClaim([...deliveries, ...deliveries], () => 10);
-  expect([first.fresh.length, first.claimed.length, first.dueHosts.size]).toEqual([3, 3, 0]);
-  const second = await store.addAndClaim(deliveries, () => 10);
-  expect([second.fresh.length, second.claimed.length, second.dueHosts.size]).toEqual([0, 0, 0]);
+  const tried = deliveries.map((one): UnwrittenDelivery => ({ ...unwrittenOf(one), running: true }));
+  expect((await store.write([...tried, ...tried])).size).toBe(3);
+  expect((await store.write(tried)).size).toBe(0);
+  expect(await store.add(deliveries)).toEqual([]);
   expect(await store.claim(host, 10)).toEqual([]);
 });
 
 test('nothing is claimed for a host that is left alone', async () => {
   const { host, deliveries } = deliveriesTo(3);
   await store.hold(host, 60_000);
-  const { fresh, claimed, dueHosts } = await store.addAndClaim(deliveries, () => 10);
-  expect([fresh.length, claimed.length, [...dueHosts]]).toEqual([3, 0, [host]]);
+  expect(await store.add(deliveries)).toHaveLength(3);
   expect(await store.claim(host, 10)).toEqual([]);
   expect(await store.dueHosts(0, 100)).not.toContain(host);
 });
 
 test('what is dead from the start is kept and due to nobody', async () => {
-  const { deliveries } = deliveriesTo(2);
-  const { fresh, claimed, dueHosts } = await store.addAndClaim(deliveries.map((one) => ({ ...one, reason: 'The endpoint is disabled' })), () => 10);
-  expect([fresh.map(({ status }) => status), claimed.length, dueHosts.size]).toEqual([['dead', 'dead'], 0, 0]);
+  const { host, deliveries } = deliveriesTo(2);
+  const added = await store.add(deliveries.map((one) => ({ ...one, reason: 'The endpoint is disabled' })));
+  expect(added.map(({ status }) => status)).toEqual(['dead', 'dead']);
+  expect(await store.claim(host, 10)).toEqual([]);
 });
 
-test('ten thousand at once are taken on and claimed', async () => {
+test('ten thousand at once are taken on, and claimed', async () => {
   const { host, deliveries } = deliveriesTo(10_000);
-  const { fresh, claimed } = await store.addAndClaim(deliveries, () => 5000);
-  expect([fresh.length, claimed.length]).toEqual([10_000, 5000]);
+  expect(await store.add(deliveries)).toHaveLength(10_000);
   expect(await store.claim(host, 2048)).toHaveLength(2048);
 });

@@ -13,7 +13,7 @@ let endpoints: EndpointStore;
 let deliveries: DeliveryStore;
 
 beforeAll(async () => {
-  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '30' } });
+  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '5' } });
   redis = connect({ redisUrl: system.redisUrl }, 'worker', () => {});
   endpoints = new EndpointStore(redis);
   deliveries = new DeliveryStore(redis, 3600);

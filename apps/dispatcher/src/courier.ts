@@ -1,9 +1,10 @@
-// Carries deliveries out: claims what is due for each host, as much as the host may be sent at once, tries it and writes down
-// what came of it. A host that does not answer is left alone, and delays nobody else.
+// Carries deliveries out: tries new ones at once, claims what is due for each host, as much as the host may be sent at once, and
+// writes down what came of it. A host that does not answer is left alone, and delays nobody else.
 import { type AttemptResult, Breaker, hostFailed, nextAttemptMs, verdictOf } from '@millrace/delivery';
 import type { Logger } from '@millrace/process';
-import type { Added, Attempt, ClaimedDelivery, DeliveryRecord, DeliveryStore, EndpointStore, Finished, KnownEndpoint } from '@millrace/queue';
+import { type Attempt, type ClaimedDelivery, type DeliveryRecord, type DeliveryStore, type EndpointStore, type Finished, hostOf, type KnownEndpoint } from '@millrace/queue';
 import { HealthKeeper } from './endpoint-health.ts';
+import { FirstTry } from './first-try.ts';
 import type { DispatcherMetrics } from './metrics.ts';
 import type { Postbox } from './postbox.ts';
 
@@ -49,6 +50,11 @@ const mostAhead = 2048;
 const forgottenMs = 900_000;
 const marginMs = 5000;
 
+/** For an attempt, and for as long again that what is claimed ahead waits for its turn, whatever the process is held up with. */
+export function leaseMsFor(timeoutMs: number): number {
+  return 3 * (timeoutMs + marginMs);
+}
+
 export class Courier {
   readonly #options: CourierOptions;
   readonly #health: HealthKeeper;
@@ -70,7 +76,7 @@ export class Courier {
     this.#health = new HealthKeeper({
       endpoints, disableMs, log,
       onChange: (tenant) => postbox.forget(tenant),
-      deliver: async (wanted) => this.take(await deliveries.addAndClaim(wanted, (host) => this.roomFor(host))),
+      deliver: async (wanted) => this.look((await deliveries.add(wanted)).map(hostOf)),
     });
   }
 
@@ -95,28 +101,44 @@ export class Courier {
     while (this.#ended.length > 0 || this.#writing) await this.#write();
   }
 
-  /** How many new deliveries to a host are to be claimed when they are added: none before older ones that are due. */
-  roomFor(host: string): number {
-    const { ahead, claimed, more, claiming, breaker } = this.#laneOf(host);
-    return this.#stopping || more || claiming || breaker.openUntil !== undefined ? 0 : ahead - claimed.length;
+  /** Whether a new delivery may be tried before it is written down: not where older ones wait for its host. */
+  mayTry(host: string): boolean {
+    const { more, claiming, breaker } = this.#laneOf(host);
+    return !(this.#stopping || more || claiming || breaker.openUntil !== undefined);
   }
 
-  /** Of these, some were claimed for here, and others are due. */
-  take({ claimed, dueHosts }: Pick<Added, 'claimed' | 'dueHosts'>): void {
-    const lanes = new Set<Lane>();
-    for (const delivery of claimed) {
-      const lane = this.#laneOf(delivery.host);
-      lane.claimed.push(delivery);
-      lanes.add(lane);
+  /** Tries these as soon as their hosts have room. */
+  begin(tries: readonly FirstTry[]): void {
+    for (const one of tries) this.#laneOf(one.host).claimed.push(one);
+    for (const host of new Set(tries.map(({ host }) => host))) this.#pump(this.#laneOf(host));
+  }
+
+  /** Takes back those that have not begun, and gives them. */
+  takeBack(tries: readonly FirstTry[]): Set<FirstTry> {
+    const asked = new Set<ClaimedDelivery>(tries);
+    const back = new Set<FirstTry>();
+    for (const host of new Set(tries.map(({ host }) => host))) {
+      const { claimed } = this.#laneOf(host);
+      for (const one of claimed.splice(0)) {
+        if (one instanceof FirstTry && asked.has(one)) back.add(one);
+        else claimed.push(one);
+      }
     }
-    for (const host of dueHosts) {
+    return back;
+  }
+
+  /** Writes down the end of an attempt. */
+  end(finished: Finished): void {
+    this.#ended.push(finished);
+    if (!this.#writing) void this.#write();
+  }
+
+  /** Something is due for these hosts. */
+  look(hosts: Iterable<string>): void {
+    for (const host of hosts) {
       const lane = this.#laneOf(host);
       lane.more = true;
-      lanes.add(lane);
-    }
-    for (const lane of lanes) {
-      if (this.#stopping) this.#giveBack(lane);
-      else this.#pump(lane);
+      if (!this.#stopping) this.#pump(lane);
     }
   }
 
@@ -126,7 +148,7 @@ export class Courier {
       const hosts = await this.#options.deliveries.dueHosts(this.#passed, hostsPerPoll);
       // Where there are more than one look sees, the next one sees others.
       this.#passed = hosts.length === hostsPerPoll ? this.#passed + hostsPerPoll : 0;
-      this.take({ claimed: [], dueHosts: new Set(hosts) });
+      this.look(hosts);
     } catch (error) {
       this.#options.log.warn({ err: error }, 'due deliveries cannot be read');
     }
@@ -196,6 +218,7 @@ export class Courier {
     const { postbox, log, metrics } = this.#options;
     this.#running++;
     lane.running++;
+    if (claimed instanceof FirstTry) claimed.begin();
     const at = Date.now();
     try {
       const outcome = await postbox.send(claimed);
@@ -276,8 +299,9 @@ export class Courier {
   }
 
   #end(claimed: ClaimedDelivery, record: DeliveryRecord, waitMs?: number): void {
-    this.#ended.push({ claimed, record, waitMs });
-    if (!this.#writing) void this.#write();
+    const finished = { claimed, record, waitMs };
+    if (claimed instanceof FirstTry && !claimed.isWritten) claimed.end(finished);
+    else this.end(finished);
   }
 
   /** Writes what has ended, together: one call is under way at a time. */

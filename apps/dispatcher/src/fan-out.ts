@@ -3,10 +3,11 @@ import {
   defaultEvents, eventId, eventOfHead, type EventType, fullBody, type PayloadKind, parsePredictionId, replyMessage, type ResultRecord, thinBody, timeOfHead,
 } from '@millrace/protocol';
 import {
-  type DeliveryStore, type EndpointStore, hears, type KnownEndpoint, lookupSettled, type NewDelivery, type Redis, type ResultEvent, type Target,
+  type DeliveryStore, type EndpointStore, hears, hostOf, type KnownEndpoint, lookupSettled, type NewDelivery, type Redis, type ResultEvent, type Target,
   type Wanted,
 } from '@millrace/queue';
 import type { Courier } from './courier.ts';
+import type { Newcomers } from './newcomers.ts';
 
 /** Whole results may have megabytes, so these are not too many. */
 const eventsAtOnce = 64;
@@ -16,6 +17,7 @@ export interface FanOutOptions {
   readonly endpoints: EndpointStore;
   readonly deliveries: DeliveryStore;
   readonly courier: Courier;
+  readonly newcomers: Newcomers;
 }
 
 /** One that is told of an event. */
@@ -33,18 +35,28 @@ export class FanOut {
     this.#options = options;
   }
 
-  /** Resolves when every delivery of these events is in Redis. The same events again make no new ones. */
-  async take(events: readonly ResultEvent[]): Promise<void> {
+  /** Resolves when every delivery of these events is in Redis. The same events again make no new ones: nothing is tried before it is known to be new. */
+  async take(events: readonly ResultEvent[], again: boolean): Promise<void> {
+    const { deliveries, courier, newcomers } = this.#options;
     const endpoints = await this.#endpointsOf(events);
-    for (let at = 0; at < events.length; at += eventsAtOnce) await this.#take(events.slice(at, at + eventsAtOnce), endpoints);
+    const writes: Promise<void>[] = [];
+    for (let at = 0; at < events.length; at += eventsAtOnce) {
+      const wanted = await this.#deliveriesOf(events.slice(at, at + eventsAtOnce), endpoints);
+      if (again) {
+        courier.look(new Set((await deliveries.add(wanted)).map(hostOf)));
+      } else {
+        const { written } = await newcomers.tell(wanted);
+        written.catch(() => { /* told below, when the others have been tried too */ });
+        writes.push(written);
+      }
+    }
+    await Promise.all(writes);
   }
 
-  async #take(events: readonly ResultEvent[], endpoints: ReadonlyMap<string, readonly KnownEndpoint[]>): Promise<void> {
-    const { deliveries, courier } = this.#options;
+  async #deliveriesOf(events: readonly ResultEvent[], endpoints: ReadonlyMap<string, readonly KnownEndpoint[]>): Promise<NewDelivery[]> {
     const addressed = events.map((event) => ({ event, recipients: recipientsOf(event, endpoints.get(event.tenant) ?? []) }));
     const records = await this.#recordsOf(addressed.flatMap(({ event, recipients }) => (recipients.some(({ payload }) => payload !== 'thin') ? [event] : [])));
-    const all = addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)));
-    courier.take(await deliveries.addAndClaim(all, (host) => courier.roomFor(host)));
+    return addressed.flatMap(({ event, recipients }) => deliveriesOf(event, recipients, records.get(event.predictionId)));
   }
 
   /** Read for each batch: what is settled after an endpoint was made is told to it. */

@@ -6,9 +6,10 @@ import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueu
 import manifest from '../package.json' with { type: 'json' };
 import { BackfillHost } from './backfill-host.ts';
 import { DispatcherConfig } from './config.ts';
-import { Courier } from './courier.ts';
+import { Courier, leaseMsFor } from './courier.ts';
 import { FanOut } from './fan-out.ts';
 import { DispatcherMetrics } from './metrics.ts';
+import { Newcomers } from './newcomers.ts';
 import { PoolReaders } from './pool-readers.ts';
 import { Postbox } from './postbox.ts';
 
@@ -31,7 +32,7 @@ const metrics = new DispatcherMetrics(registry, {
   resultsQueues: async () => new Map(await Promise.all(readers.pools.map(async (pool) => [pool, await readResultsQueue(redis, pool)] as const))),
 });
 const endpoints = new EndpointStore(redis);
-const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
+const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds, leaseMsFor(timeoutMs));
 const sender = new Sender({ policy: new TargetPolicy({ allowedNetworks: allowedNetworks(config) }), timeoutMs });
 life.own('sender', () => sender.close());
 const replyQueues = new ReplyQueues(redis);
@@ -49,11 +50,11 @@ life.own('courier', () => courier.stop());
 
 const retelling = setInterval(() => { endpoints.retell().catch(onError); }, 60_000);
 life.own('retelling', () => clearInterval(retelling));
-const fanOut = new FanOut({ redis, endpoints, deliveries, courier });
+const fanOut = new FanOut({ redis, endpoints, deliveries, courier, newcomers: new Newcomers(courier, deliveries) });
 const readers = new PoolReaders({
   redis, connectBlocking: () => connectAs('blocking'), consumer: randomUUID(), onError: (error) => log.warn({ err: error }, 'results queue cannot be read'),
-  onEvents: async (events) => {
-    await fanOut.take(events);
+  onEvents: async (events, again) => {
+    await fanOut.take(events, again);
     metrics.took(events.length);
   },
 });

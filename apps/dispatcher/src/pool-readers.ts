@@ -6,7 +6,7 @@ export interface PoolReadersOptions {
   /** Opens the connection that waits for the events of one pool. */
   readonly connectBlocking: () => Redis;
   readonly consumer: string;
-  readonly onEvents: (events: readonly ResultEvent[]) => Promise<void>;
+  readonly onEvents: (events: readonly ResultEvent[], again: boolean) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }
 

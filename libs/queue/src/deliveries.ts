@@ -51,24 +51,28 @@ export interface NewDelivery {
   readonly reason?: string;
 }
 
-export interface ClaimedDelivery {
+/** A delivery that Redis does not know of yet. */
+export interface UnwrittenDelivery {
   readonly record: DeliveryRecord;
   readonly body: string;
-  readonly host: string;
+  /** It is being tried: it will be claimed. */
+  readonly running?: boolean;
+  /** It was tried, and is due again in so many milliseconds. */
+  readonly waitMs?: number | undefined;
+}
+
+/** Nobody else is given what is leased. */
+export interface Lease {
   /** What proves the claim. */
   readonly lease: string;
   /** Until when this process may rely on it, on the clock of `performance.now()`. */
   readonly leaseEndsAt: number;
 }
 
-/** What became of deliveries that were to be taken on. */
-export interface Added {
-  /** Those that were new. */
-  readonly fresh: readonly DeliveryRecord[];
-  /** Of these, those that were claimed at once. */
-  readonly claimed: readonly ClaimedDelivery[];
-  /** Hosts for which others of them are due. */
-  readonly dueHosts: ReadonlySet<string>;
+export interface ClaimedDelivery extends Lease {
+  readonly record: DeliveryRecord;
+  readonly body: string;
+  readonly host: string;
 }
 
 /** How an attempt left a delivery; `waitMs` until the next one, where there is one. */
@@ -99,8 +103,6 @@ export interface DeliveryPage {
   readonly seen: number;
 }
 
-/** Longer than any attempt, and than what is claimed ahead may wait here: the dispatcher keeps to that. */
-export const leaseMs = 60_000;
 const attemptsKept = 20;
 /** What has arrived is only of interest for a while: it is kept for a day at most, what is dead as long as the settings say. */
 const deliveredSeconds = 86_400;
@@ -113,53 +115,43 @@ const readPerPage = 4000;
 export class DeliveryStore {
   readonly #redis: Redis;
   readonly #retentionSeconds: number;
+  readonly #leaseMs: number;
 
-  /** `retentionSeconds`: how long a delivery is kept after its end. */
-  constructor(redis: Redis, retentionSeconds: number) {
+  /** `retentionSeconds`: how long a delivery is kept after its end. `leaseMs`: longer than an attempt of whoever claims here may take. */
+  constructor(redis: Redis, retentionSeconds: number, leaseMs = 60_000) {
     this.#redis = redis;
     this.#retentionSeconds = retentionSeconds;
+    this.#leaseMs = leaseMs;
+  }
+
+  get #deliveredSeconds(): number {
+    return Math.min(deliveredSeconds, this.#retentionSeconds);
+  }
+
+  /** The id before which the indexes forget. */
+  get #forgetBefore(): string {
+    return earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds);
   }
 
   /** Takes deliveries on, each once; returns those that were new. */
   async add(deliveries: readonly NewDelivery[]): Promise<readonly DeliveryRecord[]> {
-    return (await this.addAndClaim(deliveries, () => 0)).fresh;
+    const unwritten = deliveries.map(unwrittenOf);
+    const written = await this.write(unwritten);
+    return unwritten.flatMap(({ record }) => (written.delete(record.id) ? [record] : []));
   }
 
-  /** The same, and claims new ones at once, as many for each host as there is room for. */
-  async addAndClaim(deliveries: readonly NewDelivery[], roomFor: (host: string) => number): Promise<Added> {
-    const room = new Map<string, number>();
-    const wanted = (host: string): boolean => {
-      const left = room.get(host) ?? roomFor(host);
-      room.set(host, left - 1);
-      return left > 0;
-    };
-    const added = { fresh: [] as DeliveryRecord[], claimed: [] as ClaimedDelivery[], dueHosts: new Set<string>() };
+  /** Writes down deliveries that are new; gives these by id, with the lease of those that are being tried. */
+  async write(deliveries: readonly UnwrittenDelivery[]): Promise<Map<string, Lease>> {
+    const written = new Map<string, Lease>();
     for (let at = 0; at < deliveries.length; at += writtenAtOnce) {
-      for (const { record, body, host, claim } of await this.#addSome(deliveries.slice(at, at + writtenAtOnce), wanted)) {
-        added.fresh.push(record);
-        if (claim) added.claimed.push({ record, body, host, ...claim });
-        else if (host !== '') added.dueHosts.add(host);
-      }
+      const leaseEndsAt = performance.now() + this.#leaseMs;
+      const [lease = '', ...ids] = await this.#redis.millraceDeliver(
+        deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#retentionSeconds, this.#deliveredSeconds, this.#forgetBefore, this.#leaseMs,
+        ...deliveries.slice(at, at + writtenAtOnce).flatMap((one) => [one.record.id, one.record.tenant, hostOf(one.record), JSON.stringify(one.record), one.body, standingOf(one)]),
+      );
+      for (const id of ids) written.set(id, { lease, leaseEndsAt });
     }
-    return added;
-  }
-
-  async #addSome(deliveries: readonly NewDelivery[], wanted: (host: string) => boolean) {
-    const asked = deliveries.map((delivery) => {
-      const record = recordOf(delivery);
-      return { record, body: delivery.body, host: record.status === 'dead' ? '' : hostOf(record) };
-    });
-    const leaseEndsAt = performance.now() + leaseMs;
-    const [lease = '', ...flat] = await this.#redis.millraceDeliver(
-      deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#retentionSeconds, earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds), leaseMs,
-      ...asked.flatMap(({ record, body, host }) => [record.id, record.tenant, host, JSON.stringify(record), body, host !== '' && wanted(host) ? '1' : '']),
-    );
-    const fresh = new Map(Array.from({ length: flat.length / 2 }, (_, place) => [flat[2 * place] as string, flat[2 * place + 1] === '1']));
-    return asked.flatMap((one) => {
-      const claimed = fresh.get(one.record.id);
-      // The same one may have been asked for twice.
-      return fresh.delete(one.record.id) ? [{ ...one, claim: claimed && { lease, leaseEndsAt } }] : [];
-    });
+    return written;
   }
 
   /** Hosts for which something is due, the longest waiting first, without so many of them. */
@@ -170,8 +162,8 @@ export class DeliveryStore {
 
   /** Claims what is due for a host. */
   async claim(host: string, count: number): Promise<ClaimedDelivery[]> {
-    const leaseEndsAt = performance.now() + leaseMs;
-    const [lease = '', ...flat] = await this.#redis.millraceClaim(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, host, leaseMs, count);
+    const leaseEndsAt = performance.now() + this.#leaseMs;
+    const [lease = '', ...flat] = await this.#redis.millraceClaim(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, host, this.#leaseMs, count);
     const claimed: ClaimedDelivery[] = [];
     for (let at = 0; at < flat.length; at += 3) {
       claimed.push({ record: JSON.parse(flat[at + 1] as string) as DeliveryRecord, body: flat[at + 2] as string, host, lease, leaseEndsAt });
@@ -185,11 +177,10 @@ export class DeliveryStore {
   }
 
   async #finish(finished: readonly Finished[]): Promise<void> {
-    const forgetBefore = earliestDeliveryId(Date.now() - 1000 * this.#retentionSeconds);
-    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, forgetBefore, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
+    await this.#redis.millraceFinish(deliveryKeys.hosts, deliveryKeys.holds, deliveryKeys.prefix, this.#forgetBefore, ...finished.flatMap(({ claimed: { lease, host }, record, waitMs }) => {
       const wait = record.status === 'dead' ? 'dead' : (waitMs ?? '');
       const kept = { ...record, attempts: record.attempts.slice(-attemptsKept) };
-      const seconds = record.status === 'delivered' ? Math.min(deliveredSeconds, this.#retentionSeconds) : this.#retentionSeconds;
+      const seconds = record.status === 'delivered' ? this.#deliveredSeconds : this.#retentionSeconds;
       return [record.id, record.tenant, host, lease, JSON.stringify(kept), wait, hostOf(record), seconds];
     }));
   }
@@ -241,11 +232,19 @@ export class DeliveryStore {
   }
 }
 
-function recordOf({ tenant, eventId, event, predictionId, target, at, reason }: NewDelivery): DeliveryRecord {
-  return {
+/** What a new delivery is before anything was done about it. */
+export function unwrittenOf({ tenant, eventId, event, predictionId, target, at, body, reason }: NewDelivery): UnwrittenDelivery {
+  const record: DeliveryRecord = {
     id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0,
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
+  return { record, body };
+}
+
+/** In the words of deliver.lua. */
+function standingOf({ record: { status }, running, waitMs }: UnwrittenDelivery): string | number {
+  if (status !== 'pending') return status;
+  return waitMs ?? (running ? 'leased' : 'due');
 }
 
 /** Tells the targets of one event apart. An endpoint stays the same when its URL changes. */

@@ -6,7 +6,8 @@ export { Chunks, type NewChunk, type QueuedChunk } from './chunks.ts';
 export { connect, type Redis, rethrowUnavailable, type Role } from './connection.ts';
 export { type ChunkClaim, type Claim, Consumer, HandBack, type Handlers, lockMs } from './consumer.ts';
 export {
-  type Added, type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type NewDelivery, type Target,
+  type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type Lease, type NewDelivery, type Target,
+  type UnwrittenDelivery, unwrittenOf,
 } from './deliveries.ts';
 export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
 export { readDepth } from './depth.ts';

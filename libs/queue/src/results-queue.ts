@@ -24,8 +24,8 @@ export interface ResultsReaderOptions {
   readonly pool: string;
   /** Unique over processes and their restarts. */
   readonly consumer: string;
-  /** Resolves when nothing of it can be lost any more; where it rejects, the events come again. May be told of an event twice. */
-  readonly onEvents: (events: readonly ResultEvent[]) => Promise<void>;
+  /** Resolves when nothing of it can be lost any more; where it rejects, the events come again. `again`: they may have been told before. */
+  readonly onEvents: (events: readonly ResultEvent[], again: boolean) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -33,6 +33,8 @@ const group = 'dispatchers';
 const blockMs = 5000;
 /** An entry has up to 64 events, and each of them may be told to 50 endpoints. */
 const entriesPerRead = 16;
+/** Reads whose events are being dealt with: receivers that take their time do not keep the next ones. */
+const readsAtOnce = 8;
 /** What a dispatcher has not dealt with by then is another's: its own work takes far less. */
 const abandonedMs = 15_000;
 const rescueEveryMs = 5000;
@@ -46,6 +48,7 @@ export class ResultsReader {
   readonly #options: ResultsReaderOptions;
   readonly #queue: string;
   readonly #stopping = new AbortController();
+  readonly #handling = new Set<Promise<void>>();
   #running: Promise<unknown> | undefined;
 
   constructor(options: ResultsReaderOptions) {
@@ -63,6 +66,7 @@ export class ResultsReader {
     this.#stopping.abort();
     this.#options.blocking.disconnect();
     await this.#running;
+    await Promise.all(this.#handling);
   }
 
   async #loop(step: () => Promise<void>): Promise<void> {
@@ -82,7 +86,9 @@ export class ResultsReader {
   async #read(): Promise<void> {
     const { blocking, consumer } = this.#options;
     const streams = await blocking.xreadgroup('GROUP', group, consumer, 'COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#queue, '>');
-    await this.#handle(streams?.[0]?.[1] ?? []);
+    const handling = this.#handle(streams?.[0]?.[1] ?? []).catch(this.#options.onError).finally(() => this.#handling.delete(handling));
+    this.#handling.add(handling);
+    if (this.#handling.size >= readsAtOnce) await Promise.race(this.#handling);
   }
 
   /** Takes over what a dispatcher that died had read. */
@@ -91,21 +97,21 @@ export class ResultsReader {
     if (this.#stopping.signal.aborted) return;
     const { redis, consumer } = this.#options;
     const [, entries] = await redis.xautoclaim(this.#queue, group, consumer, abandonedMs, '0-0', 'COUNT', entriesPerRead) as [string, Entry[]];
-    await this.#handle(entries);
+    await this.#handle(entries, true);
     for (const { name, pending, idle } of (await redis.xinfo('CONSUMERS', this.#queue, group) as unknown[]).map(consumerOf)) {
       if (pending === 0 && idle > forgottenMs) await redis.xgroup('DELCONSUMER', this.#queue, group, name);
     }
   }
 
-  async #handle(entries: readonly Entry[]): Promise<void> {
+  async #handle(entries: readonly Entry[], again = false): Promise<void> {
     if (entries.length === 0) return;
     const { redis, pool, onEvents, onError } = this.#options;
     try {
-      await onEvents(entries.flatMap(([, fields]) => eventsOf(pool, fields ?? [])));
+      await onEvents(entries.flatMap(([, fields]) => eventsOf(pool, fields ?? [])), again);
     } catch (error) {
       if (entries.length === 1) throw error;
       // One that cannot be dealt with comes again by itself, and does not keep its neighbours.
-      for (const entry of entries) await this.#handle([entry]).catch(onError);
+      for (const entry of entries) await this.#handle([entry], true).catch(onError);
       return;
     }
     const ids = entries.map(([id]) => id);

@@ -9,7 +9,7 @@ export interface Scripts {
   millraceBackfillWrite(backfill: string, open: string, lease: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number): Promise<0 | 1>;
   millraceBookChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
-  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
+  millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, deliveredSeconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
   millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
