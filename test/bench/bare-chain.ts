@@ -19,12 +19,12 @@ async function work(): Promise<void> {
   const consumer = new Consumer({
     redis, pool, lane: 'online', onError,
     handlers: {
-      bundle: async ({ bundleId, bundle: { tenant, lane, replyTo, model }, predictions }) => {
+      bundle: async ({ bundleId, bundle: { tenant, replyTo, model }, predictions }) => {
         const settlements = [...predictions].map(([index, { rows, acceptedAt }]) => {
           const record: ResultRecord = { outcome: 'succeeded', model: model.name, version: model.version, rows, acceptedAt, settledAt: Date.now(), outputs };
           return { index, record };
         });
-        await settler.settle({ bundleId, tenant, lane, replyTo }, settlements);
+        await settler.settle({ bundleId, tenant, replyTo }, settlements);
       },
     },
   });

@@ -117,7 +117,7 @@ async function fill({ url }: System, predictions: number): Promise<void> {
 
 async function untilDrained(redis: Redis): Promise<void> {
   const deadline = Date.now() + 300_000;
-  while (Number(await redis.hget('millrace:{default}:depth', 'online')) > 0) {
+  while (await redis.exists('millrace:{default}:depth') > 0) {
     if (Date.now() > deadline) throw new Error('the queue does not empty');
     await new Promise((resolve) => { setTimeout(resolve, 20); });
   }

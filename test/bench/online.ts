@@ -211,7 +211,7 @@ class Scale {
   /** Every accepted row is counted in the depth until its result is written. */
   async #untilSettled(): Promise<void> {
     const deadline = Date.now() + 60_000;
-    while (Number(await this.#rig.redis.hget('millrace:{default}:depth', 'online')) > 0) {
+    while (await this.#rig.redis.exists('millrace:{default}:depth') > 0) {
       if (Date.now() > deadline) throw new Error('the queue does not empty');
       await new Promise((resolve) => { setTimeout(resolve, 5); });
     }

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { eventId, type PredictionBatch } from '@millrace/protocol';
-import { connect, type DeliveryRecord, readDepth, type Redis } from '@millrace/queue';
+import { connect, type DeliveryRecord, readDemand, type Redis } from '@millrace/queue';
 import { Agent } from 'undici';
 import { startSystem, type System } from '../../apps/cli/src/embedded/system.ts';
 import { randomOf } from '../integration/random.ts';
@@ -191,7 +191,7 @@ class Scale {
     const to = Array.from({ length: batch }, () => alwaysAlive[0] as string);
     process.kill(dispatcher, 'SIGSTOP');
     for (let posted = 0; posted < count; posted += postsAtOnce * batch) await Promise.all(Array.from({ length: postsAtOnce }, () => this.#post(to)));
-    while ((await readDepth(redis, 'default')).lanes.online.rows > 0) await delay(lookMs);
+    while ((await readDemand(redis, 'default')).lanes.online.rows > 0) await delay(lookMs);
     process.kill(dispatcher, 'SIGCONT');
     const startedAt = performance.now();
     while ((await this.#count()).arrived - before < count) await delay(lookMs);

@@ -22,6 +22,8 @@ export interface Fault {
   readonly told?: boolean;
   /** Backfills can be run. */
   readonly bulk?: boolean;
+  /** Requests a second, where it is not the usual load. */
+  readonly perSecond?: number;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
   readonly takesWorkers?: boolean;
   /**

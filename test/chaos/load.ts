@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Cases } from './cases.ts';
 import type { Client } from './client.ts';
 
-const perSecond = 150;
+const usualPerSecond = 150;
 const batchSize = 10;
 const waitSeconds = 20;
 /** Requests that may be open at once: beyond it one is not sent, and that is counted. */
@@ -16,15 +16,17 @@ export class Load {
   readonly #client: Client;
   readonly #cases: Cases;
   readonly #random: () => number;
+  readonly #perSecond: number;
   readonly #open = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #sending: Promise<void>;
 
   /** Starts at once. */
-  constructor(client: Client, cases: Cases, random: () => number) {
+  constructor(client: Client, cases: Cases, random: () => number, perSecond = usualPerSecond) {
     this.#client = client;
     this.#cases = cases;
     this.#random = random;
+    this.#perSecond = perSecond;
     this.#sending = this.#send();
   }
 
@@ -36,7 +38,7 @@ export class Load {
   }
 
   async #send(): Promise<void> {
-    for (let dueAt = performance.now(); !this.#stopping.signal.aborted; dueAt -= Math.log(1 - this.#random()) * 1000 / perSecond) {
+    for (let dueAt = performance.now(); !this.#stopping.signal.aborted; dueAt -= Math.log(1 - this.#random()) * 1000 / this.#perSecond) {
       const early = dueAt - performance.now();
       if (early > 0) await delay(early);
       const request = this.#draw();

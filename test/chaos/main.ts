@@ -10,12 +10,14 @@ import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { randomOf } from '../integration/random.ts';
 import { Cases } from './cases.ts';
 import { faults } from './faults.ts';
+import { mixed } from './mixed.ts';
 import { headings, markdownRow, textRow } from './report.ts';
 import { type Trial, trial } from './trial.ts';
 
-const usage = `Usage: npm run test:chaos -- [--long] [--seed <number>] [--fault <name>]... [--json | --markdown] [--logs <file>]
+const usage = `Usage: npm run test:chaos -- [--long | --minutes <number>] [--seed <number>] [--fault <name>]... [--json | --markdown] [--logs <file>]
 
   --long      every fault, and for longer: about 25 minutes; the short form takes three
+  --minutes   faults drawn by the seed for so long, then rest, then all checks
   --seed      of the load and of the faults' choices; 1 without it
   --fault     only this one, also one of the long form
   --json      one JSON object a fault
@@ -27,14 +29,15 @@ Faults: ${faults.map(({ name }) => name).join(', ')}
 
 const { values } = parseArgs({
   options: {
-    long: { type: 'boolean', default: false }, seed: { type: 'string', default: '1' }, fault: { type: 'string', multiple: true, default: [] },
+    long: { type: 'boolean', default: false }, minutes: { type: 'string' }, seed: { type: 'string', default: '1' }, fault: { type: 'string', multiple: true, default: [] },
     json: { type: 'boolean', default: false }, markdown: { type: 'boolean', default: false }, logs: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
-const { long, fault: wanted } = values;
-const seed = Number(values.seed);
-const chosen = wanted.length > 0 ? faults.filter(({ name }) => wanted.includes(name)) : faults.filter(({ longOnly }) => long || !longOnly);
-if (values.help || !Number.isInteger(seed) || wanted.some((name) => !faults.some((fault) => fault.name === name))) {
+const { fault: wanted } = values;
+const [seed, minutes] = [Number(values.seed), values.minutes === undefined ? undefined : Number(values.minutes)];
+const long = values.long || minutes !== undefined;
+const chosen = minutes !== undefined ? [mixed(minutes)] : wanted.length > 0 ? faults.filter(({ name }) => wanted.includes(name)) : faults.filter(({ longOnly }) => long || !longOnly);
+if (values.help || !Number.isInteger(seed) || minutes !== undefined && !(minutes > 0) || wanted.some((name) => !faults.some((fault) => fault.name === name))) {
   process.stdout.write(usage);
   process.exit(values.help ? 0 : 2);
 }

@@ -8,6 +8,7 @@ const columns: readonly { readonly heading: string; readonly of: (trial: Trial) 
   { heading: 'double executions', of: ({ doubleExecutions }) => doubleExecutions },
   { heading: 'canceled', of: ({ canceled }) => canceled },
   { heading: 'worker-crashed', of: ({ crashed }) => crashed },
+  { heading: 'depth drift', of: ({ depthDrift }) => depthDrift },
   { heading: 'refused', of: ({ refused }) => refused },
   { heading: 'no answer', of: ({ unanswered }) => unanswered },
   { heading: 'webhooks', of: ({ told }) => told?.expected ?? '–' },

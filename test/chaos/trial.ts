@@ -5,6 +5,7 @@ import { randomOf } from '../integration/random.ts';
 import { until } from '../integration/until.ts';
 import type { Cases } from './cases.ts';
 import { check, listed, type Verdict } from './check.ts';
+import { checkDepth } from './check-depth.ts';
 import { checkTold } from './check-told.ts';
 import { Client } from './client.ts';
 import type { Fault } from './faults.ts';
@@ -32,6 +33,8 @@ export interface Trial {
   readonly duplicates: number;
   readonly doubleExecutions: number;
   readonly crashed: number;
+  /** Rows that are counted as accepted and not settled when everything is settled. */
+  readonly depthDrift: number;
   /** Webhooks that had to arrive, those that did not, and those that came again; undefined where nobody is told. */
   readonly told: { readonly expected: number; readonly untold: number; readonly again: number } | undefined;
   readonly recoverySeconds: number | undefined;
@@ -48,12 +51,13 @@ export async function trial(fault: Fault, { seed, long, cases, redisServer, mode
   const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, told: long || (fault.told ?? false), bulk: fault.bulk ?? false, clocksOffMs: fault.clocksOffMs ?? [], onLog });
   try {
     const client = new Client(stage.url, stage.audience?.url);
-    const load = new Load(client, cases, randomOf(seed));
+    const load = new Load(client, cases, randomOf(seed), fault.perSecond);
     await seconds(calmSeconds(long));
     const { moments, failures } = await struck(fault, { stage, client, long, seed, cases });
     await seconds(calmSeconds(long));
     await load.stop();
     const verdict = await check(client, fault.takesWorkers ?? false);
+    const depth = await checkDepth(stage.redis.admin);
     const told = stage.audience && await checkTold(client, stage.audience);
 
     const recoveries = moments.map((moment) => (fault.recovery === 'rerun' ? rerunAfter(moment, client, stage.history) : client.servedAfter(moment) ?? Infinity) - moment);
@@ -63,10 +67,10 @@ export async function trial(fault: Fault, { seed, long, cases, redisServer, mode
     return {
       fault: fault.name, title: fault.title,
       accepted: verdict.accepted, refused: client.refused, unanswered: load.unanswered, canceled: verdict.canceled,
-      lost: verdict.lost.length, duplicates: verdict.duplicates.length, doubleExecutions: count, crashed: verdict.crashed,
+      lost: verdict.lost.length, duplicates: verdict.duplicates.length, doubleExecutions: count, crashed: verdict.crashed, depthDrift: depth.drift,
       told: told && { expected: told.expected, untold: told.untold.length, again: told.toldAgain },
       recoverySeconds: recoveryMs && recoveryMs / 1000,
-      violations: [...failures, ...violationsOf(verdict, unexplained), ...(told ? [...listed('not told', told.untold), ...told.wrong] : []), ...(crashes > 0 ? [`${crashes} processes ended by themselves`] : [])],
+      violations: [...failures, ...violationsOf(verdict, unexplained), ...(depth.drift > 0 ? [`the depth is not 0 at rest: ${JSON.stringify(depth)}`] : []), ...(told ? [...listed('not told', told.untold), ...told.wrong] : []), ...(crashes > 0 ? [`${crashes} processes ended by themselves`] : [])],
     };
   } finally {
     await stage.stop();

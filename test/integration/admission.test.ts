@@ -1,6 +1,6 @@
 // The queue is bounded: by rows of a pool and of a tenant, by Redis' memory, and by what a deadline leaves time for.
 import { type Lane, newBundleId } from '@millrace/protocol';
-import { Admission, connect, Producer, readDepth, Settler } from '@millrace/queue';
+import { Admission, connect, Producer, Settler } from '@millrace/queue';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
@@ -40,48 +40,6 @@ async function poolOf(pool: string, limits = { maxQueuedRows: 1000, maxQueuedRow
 
 const refused = (code: string, retryAfterSeconds: number) => expect.objectContaining({ code, retryAfterSeconds }) as Error;
 
-test('the depth is counted by lane and tenant, and what was done is counted for ever', async () => {
-  const { redis, add, settle } = await poolOf('counted');
-  const first = await add('a', 3);
-  await add('a', 4);
-  await add('b', 5, 'bulk');
-  expect(await readDepth(redis, 'counted')).toMatchObject({
-    lanes: { online: { rows: 7, tenants: new Map([['a', 7]]) }, bulk: { rows: 5, tenants: new Map([['b', 5]]) } }, settled: 0,
-  });
-  await settle(first, 3);
-  await settle(first, 3);
-  const { lanes: { online }, settled } = await readDepth(redis, 'counted');
-  expect([online.rows, online.tenants.get('a'), settled]).toEqual([4, 4, 3]);
-  expect(online.oldestSeconds).toBeGreaterThan(0);
-});
-
-test('a lane that is found without a bundle twice sets its counters right, and no other', async () => {
-  const { redis, add } = await poolOf('reset');
-  await redis.hset('millrace:{reset}:depth', { online: 5, 'online/a': 5, settled: 9 });
-  await add('b', 2, 'bulk');
-  expect((await readDepth(redis, 'reset')).lanes.online.rows).toBe(5);
-  const depth = await readDepth(redis, 'reset');
-  expect(depth).toMatchObject({ lanes: { online: { rows: 0, tenants: new Map([['a', 0]]) }, bulk: { rows: 2 } }, settled: 9 });
-  expect(await redis.hgetall('millrace:{reset}:depth')).toEqual({ bulk: '2', 'bulk/b': '2', settled: '9' });
-});
-
-test('the oldest bundle is found among those with a priority too', async () => {
-  const { redis, add } = await poolOf('aged');
-  await add('a', 1);
-  const keys = 'millrace:{aged}:online';
-  await redis.hset(`${keys}:old`, 'timestamp', Date.now() - 90_000);
-  await redis.zadd(`${keys}:prioritized`, 2 * 2 ** 32, 'young', 5 * 2 ** 32 + 7, 'old', 5 * 2 ** 32 + 8, 'younger');
-  expect((await readDepth(redis, 'aged')).lanes.online.oldestSeconds).toBeGreaterThanOrEqual(90);
-});
-
-test('what Redis refuses with an error is not counted', async () => {
-  const { redis, add } = await poolOf('unbooked');
-  await redis.set('millrace:{unbooked}:online:prioritized', 'not a sorted set');
-  await expect(add('a', 3)).rejects.toMatchObject({ code: 'queue-unavailable' });
-  await until(async () => await redis.hget('millrace:{unbooked}:depth', 'online') === '0', 'it is taken back');
-  expect(await redis.zcard('millrace:{unbooked}:index:a')).toBe(0);
-});
-
 test('an add that Redis refuses for its memory says so', async () => {
   const { redis, add } = await poolOf('oom');
   await redis.config('SET', 'maxmemory', 1);
@@ -116,7 +74,7 @@ test('Retry-After and deadlines go by the pace of the workers', async () => {
   expect(() => gate.admit({ ...ask, deadlineMs: 1 })).toThrowError(refused('queue-full', 30));
   for (const bundle of bundles.splice(0, 20)) await settle(bundle, 40);
   const rate = await until(() => gate.pools.get('paced')?.drain.rowsPerSecond, 'a drain rate');
-  const ahead = gate.pools.get('paced')?.depth.lanes.online.rows as number;
+  const ahead = gate.pools.get('paced')?.demand.lanes.online.rows as number;
   expect(ahead).toBe(3200);
   const waitMs = 1000 * ahead / rate;
   expect(() => gate.admit({ ...ask, deadlineMs: Math.floor(waitMs / 2) })).toThrowError(expect.objectContaining({ code: 'deadline-unmeetable' }) as Error);

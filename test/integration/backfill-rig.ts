@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { BackfillData, BackfillRecord, BackfillSpec, BackfillState, Model, PinnedModel } from '@millrace/protocol';
-import { BackfillStore, connect, readDepth, type Redis } from '@millrace/queue';
+import { BackfillStore, connect, readDemand, type Redis } from '@millrace/queue';
 import { afterAll } from 'vitest';
 import { send, startTestSystem, temporaryFolder, type TestOptions, type TestSystem, until } from './rig.ts';
 
@@ -71,5 +71,5 @@ export async function read({ folder }: BackfillRig, name: string): Promise<strin
 
 /** Rows of the bulk lane that wait or run. */
 export async function bulkRows({ redis }: BackfillRig): Promise<number> {
-  return (await readDepth(redis, 'default')).lanes.bulk.rows;
+  return (await readDemand(redis, 'default')).lanes.bulk.rows;
 }

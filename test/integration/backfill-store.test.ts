@@ -1,6 +1,6 @@
 // Backfills and their chunks as Redis keeps them: one holder, wishes, and a depth that is exact at rest.
 import { type BackfillSpec, moved, unstarted } from '@millrace/protocol';
-import { BackfillStore, Chunks, connect, LeaseLost, type NewChunk, readDepth, type Redis } from '@millrace/queue';
+import { BackfillStore, Chunks, connect, LeaseLost, type NewChunk, readDemand, type Redis } from '@millrace/queue';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestRedis, type TestRedis } from './redis-rig.ts';
 
@@ -71,15 +71,15 @@ test('a chunk is queued once, its first result stays, and its rows leave the dep
   const chunks = new Chunks(redis, 'default');
   const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, lastAttempt: false, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });
   const [one, two] = [chunk(0), chunk(1)];
-  const rows = async () => (await readDepth(redis, 'default')).lanes.bulk.tenants.get('chunks') ?? 0;
+  const rows = async () => (await readDemand(redis, 'default')).lanes.bulk.tenants.get('chunks') ?? 0;
   const done = { ok: true, done: 9, failed: 1 } as const;
   for (const next of [one, two, one]) await chunks.add(next);
   expect([...await chunks.attempts('bf_1', 0)]).toEqual([[0, 1], [1, 1]]);
   expect([await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([20, 2]);
-  expect([await chunks.settle('chunks', one.chunk, done), await chunks.settle('chunks', one.chunk, { ...done, done: 0 })]).toEqual([true, false]);
+  expect([await chunks.settle(one.chunk, done), await chunks.settle(one.chunk, { ...done, done: 0 })]).toEqual([true, false]);
   expect([await chunks.read('bf_1', [one.chunk, two.chunk]), await rows()]).toEqual([[done, 'open'], 10]);
   await chunks.forget('bf_1', [one.chunk]);
-  expect([await chunks.settle('chunks', one.chunk, done), await chunks.read('bf_1', [one.chunk]), await rows()]).toEqual([false, [undefined], 10]);
-  expect([await chunks.drain('chunks', 'bf_1'), await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([true, 0, 1]);
+  expect([await chunks.settle(one.chunk, done), await chunks.read('bf_1', [one.chunk]), await rows()]).toEqual([false, [undefined], 10]);
+  expect([await chunks.drain('bf_1'), await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([true, 0, 1]);
   await chunks.close();
 });

@@ -57,7 +57,7 @@ test.each([
     ...Array.from({ length: 5 }, () => send(system, 'POST', '/api/v1/predictions:batch', { requests: Array.from({ length: 1000 }, () => iris) }, { prefer: 'wait=60' })),
     ...Array.from({ length: 20 }, () => predict(system, 'iris', iris.inputs)),
   ];
-  const rows = () => redis.hget('millrace:{default}:depth', 'online');
+  const rows = () => redis.hget('millrace:{default}:depth', 'online/iris@1/default');
   await until(async () => await rows() === '5020', 'all are queued');
   process.kill(api, 'SIGSTOP');
   onTestFinished(() => { process.kill(api, 'SIGCONT'); });

@@ -73,7 +73,7 @@ test('every route asks every caller for its scope, and lets in who has it', asyn
   const routes = system.logs.filter(({ msg }) => msg === 'route') as unknown as Route[];
   expect(routes.length).toBeGreaterThan(15);
   for (const { method, url, scope: needed } of routes) {
-    const where = url.replaceAll('::', ':').replace(/:id\b/, id).replace(/:name\b/, 'iris').replace(/:code\b/, 'not-found').replace('*', 'index.html');
+    const where = url.replaceAll('::', ':').replace(/:id\b/, id).replace(/:name\b/, 'iris').replace(/:pool\b/, 'default').replace(/:code\b/, 'not-found').replace('*', 'index.html');
     const answer = async (text: string | undefined) => send(system, method, where, undefined, text === undefined ? {} : authorization(text));
     const seen: Record<string, number> = {};
     const expected: Record<string, number> = {};

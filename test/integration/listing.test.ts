@@ -131,7 +131,7 @@ test('tenants see their own, what has expired is left out, and marks beside the 
   const [first, , other, gone, last] = [await add('a'), await add('a'), await add('b'), await add('a'), await add('a')];
   await redis.del(`millrace:{${pool}}:online:${gone}`);
   const record: ResultRecord = { outcome: 'succeeded', model: 'iris', version: 1, rows: 1, acceptedAt: 1, settledAt: 2, outputs: { y: { dtype: 'string', shape: [1], data: ['é","outputs":{'] } }, labels: ['b'] };
-  await settler.settle({ bundleId: last, tenant: 'a', lane: 'online' }, [{ index: 1, record }]);
+  await settler.settle({ bundleId: last, tenant: 'a' }, [{ index: 1, record }]);
   await redis.hset(`millrace:{${pool}}:results:${last}`, 'crashed-1', '1');
   const page = (tenant: string, limit = 10) => listPredictions(redis, { tenant, pools: [pool, 'empty'], matches: () => true, limit });
 

@@ -16,6 +16,7 @@ import { EventStreams } from './event-stream.ts';
 import { isExposed, refuseOpenDoor } from './exposure.ts';
 import { Intake } from './intake.ts';
 import { createApiMetrics } from './metrics.ts';
+import { observePools } from './pool-metrics.ts';
 import { PredictionStreams } from './prediction-streams.ts';
 import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
@@ -66,7 +67,8 @@ const idempotency = new IdempotencyKeys(redis, retentionSeconds);
 const endpointStore = new EndpointStore(redis);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds);
 const registry = createRegistry('api', manifest.version);
-const metrics = createApiMetrics(registry, admission);
+const metrics = createApiMetrics(registry);
+observePools(registry, admission);
 const predictions = new Predictions({ redis, pools, waiters, metrics, retentionSeconds });
 const predictionStreams = new PredictionStreams({ redis, predictions, waiters, onError });
 predictionStreams.start();
@@ -84,7 +86,7 @@ const server = await createServer({
   endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
   backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config }),
-  redis, predictions, streams, predictionStreams, feeds,
+  redis, pools, admission, predictions, streams, predictionStreams, feeds,
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },

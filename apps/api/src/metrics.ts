@@ -1,7 +1,5 @@
 // The API's metrics (docs/04-metrics.md).
 import { buckets, Counter, Gauge, Histogram, type Registry } from '@millrace/process';
-import { lanes } from '@millrace/protocol';
-import type { Admission } from '@millrace/queue';
 import type { FastifyInstance } from 'fastify';
 
 export interface ApiMetrics {
@@ -14,33 +12,9 @@ export interface ApiMetrics {
   readonly droppedStreams: Counter<'kind'>;
 }
 
-/** Registers the API's metrics. What `admission` reads of Redis is served as it stood last, so that a scrape waits for nothing. */
-export function createApiMetrics(registry: Registry, admission: Admission): ApiMetrics {
+/** Registers those that requests are counted by. */
+export function createApiMetrics(registry: Registry): ApiMetrics {
   const registers = [registry];
-  // The first gauge fills its neighbours too. Without Redis there is nothing to say, but the rest is served.
-  new Gauge({
-    name: 'millrace_queue_depth', help: 'Rows accepted and not settled', labelNames: ['queue'], registers,
-    collect() {
-      for (const gauge of [this, oldest, drain, memory]) gauge.reset();
-      for (const [pool, { depth, drain: { rowsPerSecond } }] of admission.pools) {
-        for (const lane of lanes) {
-          this.set({ queue: `${pool}/${lane}` }, depth.lanes[lane].rows);
-          oldest.set({ queue: `${pool}/${lane}` }, depth.lanes[lane].oldestSeconds);
-        }
-        if (rowsPerSecond !== undefined) drain.set({ pool }, rowsPerSecond);
-      }
-      if (!admission.memory) return;
-      const { usedBytes, maxBytes, refusedFromBytes } = admission.memory;
-      memory.set({ kind: 'used' }, usedBytes);
-      if (maxBytes > 0) memory.set({ kind: 'refused_from' }, refusedFromBytes);
-    },
-  });
-  const oldest = new Gauge({ name: 'millrace_queue_oldest_age_seconds', help: 'Age of the oldest waiting bundle', labelNames: ['queue'], registers });
-  const drain = new Gauge({ name: 'millrace_queue_drain_rows_per_second', help: 'Rows settled a second while rows wait', labelNames: ['pool'], registers });
-  const memory = new Gauge({ name: 'millrace_redis_memory_bytes', help: 'Memory that Redis uses, and from where on nothing more is queued', labelNames: ['kind'], registers });
-  const limit = new Gauge({ name: 'millrace_queue_limit_rows', help: 'Most rows that may be accepted and not settled', labelNames: ['of'], registers });
-  limit.set({ of: 'pool' }, admission.limits.maxQueuedRows);
-  limit.set({ of: 'tenant' }, admission.limits.maxQueuedRowsPerTenant);
   return {
     rejected: new Counter({ name: 'millrace_rejected_total', help: 'Requests and batch items refused, by problem type', labelNames: ['reason'], registers }),
     bundleSize: new Histogram({ name: 'millrace_bundle_size', help: 'Predictions of one bundle', buckets: [...buckets.rows], registers }),

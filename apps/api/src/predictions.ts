@@ -48,10 +48,10 @@ export class Predictions {
     const { address, found } = await this.#lookup(id, tenant);
     if (found.kind === 'pending') {
       const { redis, retentionSeconds, metrics } = this.#options;
-      const { pending: { state: _, ...known }, rows, lane, replyTo, notify } = found;
+      const { pending: { state: _, ...known }, rows, replyTo, notify } = found;
       const record: ResultRecord = { outcome: 'canceled', attempts: 0, ...known, rows, settledAt: Date.now() };
       const fresh = await new Settler(redis, address.pool, retentionSeconds)
-        .settle({ bundleId: address.bundleId, tenant, lane, replyTo }, [{ index: address.index, record, notify }], { announce: true })
+        .settle({ bundleId: address.bundleId, tenant, replyTo }, [{ index: address.index, record, notify }], { announce: true })
         .catch(rethrowUnavailable);
       if (fresh.size > 0) {
         new Payloads(redis, address.pool).remove(address.bundleId, address.index);

@@ -13,6 +13,7 @@ import { readBodiesWithin } from './decoding.ts';
 import { observeRequests } from './metrics.ts';
 import { problemReplies, replyWithProblems } from './problems.ts';
 import { holdToQuotas } from './quotas.ts';
+import { type AutoscaleRoutes, autoscaleRoutes } from './routes/autoscale.ts';
 import { backfillRoutes } from './routes/backfills.ts';
 import { deliveryRoutes } from './routes/deliveries.ts';
 import { type EventRoutes, eventRoutes } from './routes/events.ts';
@@ -22,7 +23,7 @@ import { modelRoutes } from './routes/models.ts';
 import { type PredictionRoutes, predictionRoutes } from './routes/predictions.ts';
 import { type WebhookRoutes, webhookRoutes } from './routes/webhooks.ts';
 
-export interface ServerOptions extends PredictionRoutes, EventRoutes, WebhookRoutes, CallerOptions {
+export interface ServerOptions extends PredictionRoutes, EventRoutes, WebhookRoutes, AutoscaleRoutes, CallerOptions {
   readonly keyRate: KeyRate;
   readonly repository: ModelRepository;
   readonly backfills: Backfills;
@@ -78,6 +79,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     backfillRoutes(api, options);
     webhookRoutes(api, options);
     deliveryRoutes(api, options);
+    autoscaleRoutes(api, options);
     done();
   }, { prefix: '/api/v1' });
   await app.ready();
@@ -106,7 +108,7 @@ async function document(app: FastifyInstance, version: string): Promise<void> {
         { name: 'models', description: 'What can be run, and what its inputs look like' },
         { name: 'webhooks', description: 'Who is told of results, and the secrets that prove it' },
         { name: 'deliveries', description: 'What was told to whom, and telling it again' },
-        { name: 'operations', description: 'Health and metrics' },
+        { name: 'operations', description: 'Health, demand and metrics' },
       ],
       components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'An API key; the header `X-API-Key` takes it too. Until there is a key, nobody needs one.' } } },
     },

@@ -200,11 +200,11 @@ export class BackfillRun {
 
   /** Takes back what no worker has claimed, and waits for what one has. */
   async #drain(signal: AbortSignal): Promise<void> {
-    const { id, tenant } = this.#record;
+    const { id } = this.#record;
     for (;;) {
       // Another coordinator's chunks are not to be touched.
       await this.#held.extend();
-      if (await this.#chunks.drain(tenant, id)) return;
+      if (await this.#chunks.drain(id)) return;
       await delay(drainMs, undefined, { signal });
     }
   }

@@ -1,7 +1,7 @@
 // What a claim needs before it can run: its model version, and its inputs decoded.
 import type { ModelRepository, ModelVersion } from '@millrace/models';
 import type { Logger } from '@millrace/process';
-import { fromWireAll, MillraceError, type ModelVersionId, predictionId, type Tensors } from '@millrace/protocol';
+import { fromWireAll, MillraceError, type ModelVersionId, predictionId, type Tensors, versionName } from '@millrace/protocol';
 import type { Claim, Payloads } from '@millrace/queue';
 import type { Progress } from './held-bundle.ts';
 
@@ -26,7 +26,7 @@ export class ClaimReader {
       await repository.scan();
       found = repository.find(model);
     }
-    const name = `${model.name}@${model.version}`;
+    const name = versionName(model);
     if (!found) return new MillraceError('model-unavailable', `${name} is not in this worker’s repository`);
     if (found.id.digest !== model.digest) return new MillraceError('model-changed', `${name} is another file here than the one that the API read`);
     return found;

@@ -1,12 +1,12 @@
 // A claimed bundle and how far its predictions are. One owner: the predictor.
-import { labelsOf } from '@millrace/inference';
+import { type ItemOutcome, labelsOf } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import {
   type BundledPrediction, joinRows, mapTensors, type MillraceError, type Outcome, predictionId, presentPrediction, type ResultRecord, rowsOf,
   type Tensors, toWireAll,
 } from '@millrace/protocol';
-import type { Claim, Settlement } from '@millrace/queue';
-import type { Piece, PieceOwner } from './piece.ts';
+import { type Claim, type Settlement, Work } from '@millrace/queue';
+import { fullRows, type Piece, type PieceOwner } from './piece.ts';
 
 /** Some rows of one prediction. */
 export interface PredictionPiece extends Piece {
@@ -28,15 +28,10 @@ export interface Progress {
   batchRows: number;
 }
 
-/** What one micro-batch gave a piece. */
-export interface PieceResult {
-  readonly outputs: Tensors;
-  readonly inferenceMs: number;
-  readonly batchRows: number;
-}
-
 export class HeldBundle {
   readonly claim: Claim;
+  /** What running its rows has cost, and is not written down yet. */
+  readonly work = new Work();
   readonly #ended = Promise.withResolvers<void>();
   readonly #progress = new Map<number, Progress>();
   /** Pieces that stand in running micro-batches. */
@@ -94,7 +89,9 @@ export class HeldBundle {
   }
 
   /** Takes a piece's outputs; the prediction's settlement where it was the last one. */
-  complete({ progress, place, version }: PredictionPiece, { outputs, inferenceMs, batchRows }: PieceResult): Settlement | undefined {
+  complete({ progress, place, version, rows }: PredictionPiece, ran: ItemOutcome & { ok: true }): Settlement | undefined {
+    const { outputs, inferenceMs, batchRows } = ran;
+    this.work.ran(rows, ran, fullRows(version));
     progress.outputs[place] = outputs;
     progress.inferenceMs += inferenceMs;
     progress.batchRows = Math.max(progress.batchRows, batchRows);

@@ -1,10 +1,10 @@
 // The rows of a claimed chunk, and how far they are. One owner: who predicts chunks.
 import type { Outcome, RowFailed, RowGroup, RowsDone } from '@millrace/backfill';
-import { labelsOf } from '@millrace/inference';
+import { type ItemOutcome, labelsOf } from '@millrace/inference';
 import type { ModelVersion } from '@millrace/models';
 import { joinRows, mapTensors, type MillraceError, rowsOf, type Tensors } from '@millrace/protocol';
-import type { ChunkClaim, Span, Suspicion } from '@millrace/queue';
-import type { Piece, PieceOwner } from './piece.ts';
+import type { ChunkClaim, Span, Suspicion, Work } from '@millrace/queue';
+import { fullRows, type Piece, type PieceOwner } from './piece.ts';
 
 /** Some rows of one chunk. */
 export interface ChunkPiece extends Piece {
@@ -23,6 +23,8 @@ export interface ChunkToRun {
   readonly groups: readonly RowGroup[];
   /** What replicas have died with; undefined where there is no doubt. */
   readonly suspicion: Suspicion | undefined;
+  /** Takes what running its rows has cost. */
+  readonly work: Work;
 }
 
 export class HeldChunk {
@@ -37,16 +39,18 @@ export class HeldChunk {
   readonly #waiting: Span[];
   readonly #done: { readonly span: Span; readonly outputs: Tensors }[] = [];
   readonly #failed: RowFailed[] = [];
+  readonly #work: Work;
   #rowsLeft = 0;
   /** Pieces that stand in running micro-batches. */
   running = 0;
   givenUp = false;
 
-  constructor(owner: PieceOwner, { claim, version, groups, suspicion }: ChunkToRun) {
+  constructor(owner: PieceOwner, { claim, version, groups, suspicion, work }: ChunkToRun) {
     this.claim = claim;
     this.version = version;
     this.suspicious = suspicion !== undefined;
     this.#owner = owner;
+    this.#work = work;
     this.#groups = groups.map((group) => {
       const first = this.#rowsLeft;
       this.#rowsLeft += group.rows;
@@ -86,9 +90,11 @@ export class HeldChunk {
     for (let row = to - 1; row >= from; row--) this.#waiting.push({ from: row, to: row + 1 });
   }
 
-  complete(span: Span, outputs: Tensors): void {
+  complete(span: Span, { outputs, ...ran }: ItemOutcome & { ok: true }): void {
+    const rows = span.to - span.from;
     this.#done.push({ span, outputs });
-    this.#settle(span.to - span.from);
+    this.#work.ran(rows, ran, fullRows(this.version));
+    this.#settle(rows);
   }
 
   fail(row: number, { code, message }: MillraceError): void {
@@ -129,7 +135,7 @@ export class HeldChunk {
   }
 
   #cut({ first, rows }: Group): Span[] {
-    const maxRows = this.version.batched ? this.version.manifest.batching.maxRows : 1;
+    const maxRows = fullRows(this.version);
     return Array.from({ length: Math.ceil(rows / maxRows) }, (_, place) => ({ from: first + place * maxRows, to: first + Math.min(rows, (place + 1) * maxRows) }));
   }
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { InferenceEngine } from '@millrace/inference';
 import { ModelRepository, type ModelVersion } from '@millrace/models';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig } from '@millrace/process';
-import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Settler, untilReady } from '@millrace/queue';
+import { Cancellations, connect, Consumer, EndpointStore, findWeaknesses, Marks, Payloads, Presence, Settler, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { openBulk } from './bulk.ts';
 import { ClaimReader } from './claim-reader.ts';
@@ -48,6 +48,10 @@ const subscriber = connect(config, 'subscriber', onError);
 life.own('redis', () => { subscriber.disconnect(); redis.disconnect(); });
 await untilReady(redis, 30_000);
 for (const weakness of await findWeaknesses(redis)) log.warn(weakness, 'Redis may lose what is accepted');
+const replica = randomUUID();
+const presence = new Presence(redis, { pool, replica, threads });
+presence.start();
+life.own('presence', () => presence.stop());
 const runner = new Runner({ engine, metrics, log });
 const payloads = new Payloads(redis, pool);
 const reader = new ClaimReader({ repository, payloads, log });
@@ -55,7 +59,6 @@ const cancellations = new Cancellations(subscriber, pool, (id) => predictor.canc
 const consumer = new Consumer({
   redis, pool, lane: 'online', handlers: { bundle: (claim) => predictor.handle(claim) }, onError: (error) => log.warn({ err: error }, 'claiming failed'),
 });
-const replica = randomUUID();
 const marks = new Marks(redis, { pool, replica, retentionSeconds: config.retentionSeconds });
 life.own('marks', () => marks.close());
 // A Redis that is full takes nothing new, but what waits must be run: dispatchers tell who listens again every minute.
@@ -84,7 +87,9 @@ life.own('model scan', () => scanning.abort());
 void repository.watch(config.modelScanSeconds * 1000, scanning.signal, (error) => log.error({ err: error }, 'model repository cannot be read'));
 consumer.start();
 bulk?.start();
+presence.become('ready');
 life.own('consumers', async () => {
+  presence.become('draining');
   await Promise.all([consumer.stopClaiming(), bulk?.stopClaiming()]);
   runner.stop();
   predictor.stop();

@@ -1,6 +1,6 @@
 // The worker's metrics (docs/04-metrics.md).
 import { buckets, Counter, Gauge, Histogram, type Registry } from '@millrace/process';
-import { type ErrorCode, type ModelVersionId, type Outcome, outcomes, type ResultRecord } from '@millrace/protocol';
+import { type ErrorCode, type ModelVersionId, type Outcome, outcomes, type ResultRecord, versionName } from '@millrace/protocol';
 
 /** What the gauges read at each scrape. */
 export interface WorkerGauges {
@@ -76,10 +76,10 @@ export class WorkerMetrics {
     for (const [step, ms] of Object.entries(steps)) this.#chunkSeconds.observe({ model, step }, ms / 1000);
   }
 
-  of({ name, version }: ModelVersionId): ModelMetrics {
-    const key = `${name}@${version}`;
+  of(model: ModelVersionId): ModelMetrics {
+    const key = versionName(model);
     let metrics = this.#byModel.get(key);
-    if (!metrics) this.#byModel.set(key, metrics = this.#bind(name, String(version)));
+    if (!metrics) this.#byModel.set(key, metrics = this.#bind(model.name, String(model.version)));
     return metrics;
   }
 

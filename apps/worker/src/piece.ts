@@ -15,6 +15,11 @@ export interface Piece {
   readonly deadlineAt: number | undefined;
 }
 
+/** Rows of a full micro-batch. */
+export function fullRows({ batched, manifest: { batching: { maxRows } } }: ModelVersion): number {
+  return batched ? maxRows : 1;
+}
+
 /** Who cuts claims into pieces and takes what came of them. It is given its own pieces only, and they share no micro-batch with others'. */
 export interface PieceOwner {
   readonly name: string;

@@ -3,13 +3,13 @@
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
 import { type ChunkResult, MillraceError } from '@millrace/protocol';
-import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion } from '@millrace/queue';
+import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion, Work } from '@millrace/queue';
 import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import { Pace } from './pace.ts';
-import type { PieceOwner } from './piece.ts';
+import { fullRows, type PieceOwner } from './piece.ts';
 import type { Runner } from './runner.ts';
 
 export interface ChunkPredictorOptions {
@@ -49,11 +49,12 @@ export class ChunkPredictor implements PieceOwner {
   /** Resolves when the chunk is settled, by whomever; rejects with `HandBack` where the worker stops first. */
   async handle(claim: ChunkClaim): Promise<void> {
     const { chunks, marks, metrics } = this.#options;
-    const { job: { tenant, chunk } } = claim;
+    const { job: { chunk } } = claim;
     const [open, threadDeaths] = await Promise.all([chunks.isOpen(chunk), marks.threadDeaths(chunk)]);
     if (!open) return;
-    const result = await this.#resultOf(claim, claim.losses + threadDeaths);
-    if (await chunks.settle(tenant, chunk, result)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
+    const work = new Work();
+    const result = await this.#resultOf(claim, claim.losses + threadDeaths, work);
+    if (await chunks.settle(chunk, result, work)) metrics.chunkSettled(claim.job.model.name, result.ok ? 'succeeded' : 'failed');
   }
 
   /** Gives everything back that does not run. To be called when the runner has stopped. */
@@ -76,8 +77,8 @@ export class ChunkPredictor implements PieceOwner {
       held.running--;
       if (held.givenUp) continue;
       if (outcome.ok) {
-        held.complete(span, outcome.outputs);
-        this.#pace.ran(held.version, { rows: outcome.batchRows, ms: outcome.inferenceMs, maxRows: maxRowsOf(held) });
+        held.complete(span, outcome);
+        this.#pace.ran(held.version, { rows: outcome.batchRows, ms: outcome.inferenceMs, maxRows: fullRows(held.version) });
       }
       else this.#fail(piece, outcome.error, alone && rows === 1);
       if (this.#options.runner.stopping) this.#handBackIfStill(held);
@@ -93,11 +94,11 @@ export class ChunkPredictor implements PieceOwner {
     return `${backfillId} chunk ${chunk.index} rows ${from} to ${to}`;
   }
 
-  async #resultOf(claim: ChunkClaim, losses: number): Promise<ChunkResult> {
+  async #resultOf(claim: ChunkClaim, losses: number, work: Work): Promise<ChunkResult> {
     const { log } = this.#options;
     const { job: { chunk: { backfillId, chunk: { index }, attempt } }, lost } = claim;
     try {
-      return await this.#run(claim, losses);
+      return await this.#run(claim, losses, work);
     } catch (error) {
       if (error instanceof HandBack || lost.aborted) throw error;
       const expected = error instanceof MillraceError;
@@ -107,7 +108,7 @@ export class ChunkPredictor implements PieceOwner {
     }
   }
 
-  async #run(claim: ChunkClaim, losses: number): Promise<ChunkResult> {
+  async #run(claim: ChunkClaim, losses: number, work: Work): Promise<ChunkResult> {
     const { reader, host, metrics } = this.#options;
     const { job: { model, chunk: { backfillId, chunk } } } = claim;
     const startedAt = performance.now();
@@ -117,7 +118,7 @@ export class ChunkPredictor implements PieceOwner {
     const { key, groups } = await host.open(backfillId, chunk);
     try {
       const readAt = performance.now();
-      const held = new HeldChunk(this, { claim, version, groups, suspicion });
+      const held = new HeldChunk(this, { claim, version, groups, suspicion, work });
       for (const row of suspicion?.culprits ?? []) held.fail(row, killsWorkers);
       await this.#predict(held);
       const ranAt = performance.now();
@@ -158,7 +159,7 @@ export class ChunkPredictor implements PieceOwner {
     const { runner, threads } = this.#options;
     for (const held of this.#held) {
       if (held.suspicious || runner.stopping) continue;
-      const maxRows = maxRowsOf(held);
+      const maxRows = fullRows(held.version);
       const [mostRows, ahead] = runner.quiet ? [maxRows, 2 * threads * maxRows] : [this.#pace.rowsBesideOnline(held.version, maxRows), 1];
       while (this.#queuedRows < ahead) {
         const piece = held.next(mostRows);
@@ -171,7 +172,7 @@ export class ChunkPredictor implements PieceOwner {
 
   #suspectNext(held: HeldChunk): void {
     const { runner } = this.#options;
-    const piece = runner.stopping ? undefined : held.next(maxRowsOf(held));
+    const piece = runner.stopping ? undefined : held.next(fullRows(held.version));
     if (!piece) return;
     const ended = () => {
       if (runner.stopping) this.#handBackIfStill(held);
@@ -246,8 +247,3 @@ export class ChunkPredictor implements PieceOwner {
 }
 
 const killsWorkers = new MillraceError('worker-crashed', 'Workers died while they ran this row, the last one running nothing beside it');
-
-/** Rows of a full micro-batch. */
-function maxRowsOf({ version: { batched, manifest: { batching: { maxRows } } } }: HeldChunk): number {
-  return batched ? maxRows : 1;
-}

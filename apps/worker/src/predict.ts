@@ -220,12 +220,12 @@ export class Predictor implements PieceOwner {
   /** Writes results; the first write of each wins. Where Redis refuses, the bundle is given up here and tried again. */
   async #settle(held: HeldBundle, settlements: readonly Settlement[]): Promise<void> {
     const { settler, payloads } = this.#options;
-    const { bundleId, bundle: { tenant, lane, replyTo, model }, predictions } = held.claim;
+    const { bundleId, bundle: { tenant, replyTo, model }, predictions } = held.claim;
     if (settlements.length > 0) {
       const metrics = this.#options.metrics.of(model);
       const startedAt = performance.now();
       try {
-        const fresh = await settler.settle({ bundleId, tenant, lane, replyTo }, settlements);
+        const fresh = await settler.settle({ bundleId, tenant, replyTo }, settlements, { work: held.work });
         for (const { index, record } of settlements) if (fresh.has(index)) metrics.settled(record);
       } catch (error) {
         return this.#abandon(held, error as Error);

@@ -6,7 +6,7 @@ import type { Logger } from '@millrace/process';
 import type { Lane } from '@millrace/protocol';
 import { groupKey } from './group-key.ts';
 import type { WorkerMetrics } from './metrics.ts';
-import type { Piece } from './piece.ts';
+import { fullRows, type Piece } from './piece.ts';
 
 export interface RunnerOptions {
   readonly engine: InferenceEngine;
@@ -63,9 +63,8 @@ export class Runner {
   /** Puts a piece before the inference threads; to be followed by `pump`. */
   add(piece: Piece): void {
     const { version, lane } = piece;
-    const { maxRows, maxDelayMs } = version.manifest.batching;
     if (lane === 'online') this.#onlineAt = Date.now();
-    this.#batcher.add(groupKey(piece), piece, { version, maxRows: version.batched ? maxRows : 1, maxDelayMs });
+    this.#batcher.add(groupKey(piece), piece, { version, maxRows: fullRows(version), maxDelayMs: version.manifest.batching.maxDelayMs });
   }
 
   /** Likewise, for what is to run alone. */

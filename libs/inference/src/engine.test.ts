@@ -56,6 +56,24 @@ describe('run', () => {
     expect(await engine.run(await sampleVersion('fixed-one'), [])).toEqual([]);
   });
 
+  test('what micro-batches cost adds up to the time that they had the thread, by rows; loading costs nothing', async () => {
+    let loadMs = 0;
+    await started({ onLoad: (event) => { loadMs += event.loadMs; } });
+    const version = await sampleVersion('digits-deep');
+    const digits = (rows: number) => floats('image', ...Array.from({ length: rows }, () => Array.from({ length: 64 }, () => 1)));
+    const startedAt = performance.now();
+    const runs = await Promise.all([[digits(1), digits(3)], [digits(20)], [digits(32)]].map((items) => engine.run(version, items)));
+    const elapsedMs = performance.now() - startedAt;
+    const ran = runs.map((outcomes) => outcomes.flatMap((outcome) => (outcome.ok ? [outcome] : [])));
+    const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+    const busyMs = sum(ran.flat().map((outcome) => outcome.busyMs));
+    expect(ran.map(({ length }) => length)).toEqual([2, 1, 1]);
+    expect(busyMs).toBeGreaterThanOrEqual(sum(ran.map(([first]) => first?.inferenceMs ?? 0)));
+    expect(busyMs).toBeLessThanOrEqual(elapsedMs - loadMs);
+    const [small, large] = ran[0]?.map((outcome) => outcome.busyMs) ?? [];
+    expect(large).toBeCloseTo(3 * (small ?? 0));
+  });
+
   test('strings, and inputs of several types, find their places', async () => {
     await started();
     const words = [['a', ''], ['grüß', '日本']].map((data): BatchItem => ({ rows: 1, inputs: { x: { dtype: 'string', shape: [1, 2], data } } }));

@@ -45,6 +45,8 @@ interface Thread {
   readonly host: SessionHost;
   /** Micro-batches and preloads. */
   inFlight: number;
+  /** When it was last free of a micro-batch or a load, on the clock of `performance.now()`. */
+  freeAt: number;
 }
 
 /**
@@ -99,10 +101,14 @@ export class InferenceEngine {
     }
     const batch = stack(items);
     try {
-      return await this.#occupy(version, this.#bestThread(version), async ({ key }, { host }) => {
-        const reply = await host.run({ type: 'run', key, rows: batch.rows, inputs: batch.inputs }, batch.transfer);
+      return await this.#occupy(version, this.#bestThread(version), async ({ key }, thread) => {
+        const sentAt = performance.now();
+        const reply = await thread.host.run({ type: 'run', key, rows: batch.rows, inputs: batch.inputs }, batch.transfer);
+        // One that was sent while another ran has had the thread since that one ended.
+        const takenAt = Math.max(sentAt, thread.freeAt);
+        thread.freeAt = performance.now();
         this.#warn(reply.warnings, version);
-        return split(items, reply);
+        return split(items, reply, thread.freeAt - takenAt);
       });
     } catch (error) {
       if (!(error instanceof MillraceError)) throw error;
@@ -154,7 +160,7 @@ export class InferenceEngine {
       this.#options.onThreadDeath(error);
     };
     this.#threads = Array.from({ length: this.#options.threads }, (_, index) => (
-      { host: new SessionHost(`inference-${index}`, onDeath), inFlight: 0 }
+      { host: new SessionHost(`inference-${index}`, onDeath), inFlight: 0, freeAt: 0 }
     ));
     await Promise.all(this.#threads.map(({ host }) => host.ready()));
   }
@@ -205,8 +211,9 @@ export class InferenceEngine {
   async #load({ key, version, thread }: CachedSession): Promise<void> {
     const { id, path, manifest, batched } = version;
     const { threads, executionProviders } = manifest;
-    const { host } = this.#threads[thread] as Thread;
-    const reply = await host.load({ type: 'load', key, path, digest: id.digest, threads, executionProviders, batched });
+    const its = this.#threads[thread] as Thread;
+    const reply = await its.host.load({ type: 'load', key, path, digest: id.digest, threads, executionProviders, batched });
+    its.freeAt = performance.now();
     if (!reply.ok) throw new MillraceError(reply.code, reply.detail);
     this.#warn(reply.warnings, version);
     this.#options.onLoad?.({ version, thread, loadMs: reply.loadMs, providers: reply.providers, batched: reply.batched });

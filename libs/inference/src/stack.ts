@@ -19,6 +19,8 @@ export type ItemOutcome =
     readonly inferenceMs: number;
     /** Rows of that run. */
     readonly batchRows: number;
+    /** Its share of the time that the micro-batch kept a thread from others, what brings it there and back included. */
+    readonly busyMs: number;
   }
   | { readonly ok: false; readonly error: MillraceError };
 
@@ -85,17 +87,18 @@ export function sliceRows(tensors: readonly NamedTensor[], from: number, to: num
   return tensors.map((tensor) => ({ name: tensor.name, ...rowsOf(tensor, from, to) }));
 }
 
-/** Gives each item its rows back. */
-export function split(items: readonly BatchItem[], { segments }: RunReply): ItemOutcome[] {
+/** Gives each item its rows back. `busyMs`: of the whole micro-batch. */
+export function split(items: readonly BatchItem[], { segments }: RunReply, busyMs = 0): ItemOutcome[] {
   const outcomes: ItemOutcome[] = [];
+  const busyMsPerRow = busyMs / items.reduce((sum, { rows }) => sum + rows, 0);
   for (const segment of segments) {
     const members = items.slice(outcomes.length, outcomes.length + segment.items);
-    outcomes.push(...splitSegment(members, segment));
+    outcomes.push(...splitSegment(members, segment, busyMsPerRow));
   }
   return outcomes;
 }
 
-function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcome[] {
+function splitSegment(items: readonly BatchItem[], segment: Segment, busyMsPerRow: number): ItemOutcome[] {
   if (!segment.ok) return [{ ok: false, error: new MillraceError(segment.code, segment.detail) }];
   const { inferenceMs, rows: batchRows } = segment;
   const outputs = segment.outputs.map(({ name, ...tensor }) => ({ name, tensor }));
@@ -106,6 +109,6 @@ function splitSegment(items: readonly BatchItem[], segment: Segment): ItemOutcom
       own[name] = items.length === 1 ? tensor : rowsOf(tensor, from, from + rows);
     }
     from += rows;
-    return { ok: true, outputs: own, inferenceMs, batchRows };
+    return { ok: true, outputs: own, inferenceMs, batchRows, busyMs: rows * busyMsPerRow };
   });
 }

@@ -20,6 +20,16 @@ export interface ModelVersionId {
   readonly digest: string;
 }
 
+/** What a model version is called where it is counted: `digits@3`. */
+export function versionName({ name, version }: Pick<ModelVersionId, 'name' | 'version'>): string {
+  return `${name}@${version}`;
+}
+
+export function parseVersionName(text: string): Pick<ModelVersionId, 'name' | 'version'> {
+  const [name = '', version] = text.split('@');
+  return { name, version: Number(version) };
+}
+
 export interface BundledPrediction {
   readonly inputs: WireTensors;
   /** True where the tensors' bytes are a Redis value of their own, under the prediction's id. */

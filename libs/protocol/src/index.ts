@@ -6,6 +6,7 @@ export * from './elements.ts';
 export * from './errors.ts';
 export * from './event.ts';
 export * from './http.ts';
+export * from './http-autoscale.ts';
 export * from './http-backfills.ts';
 export * from './http-webhooks.ts';
 export * from './model-ref.ts';

@@ -1,7 +1,8 @@
 // Whether a prediction may be queued: decided in memory, from what Redis last said and what was let in here since.
 import { type Lane, MillraceError } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
-import { type PoolDepth, readDepth } from './depth.ts';
+import { type Demand, readDemand } from './demand.ts';
+import { type DemandRates, DemandSampler } from './demand-rates.ts';
 import { DrainRate } from './drain-rate.ts';
 import { type MemoryUse, readMemory } from './memory.ts';
 
@@ -31,8 +32,10 @@ export interface Entrant {
 
 /** What is known of a pool. */
 export interface PoolLoad {
-  readonly depth: PoolDepth;
+  readonly demand: Demand;
+  readonly rates: DemandRates;
   readonly drain: DrainRate;
+  readonly sampler: DemandSampler;
 }
 
 const pollMs = 500;
@@ -101,15 +104,15 @@ export class Admission {
     }
   }
 
-  #checkRows(entrant: Entrant, { depth, drain }: PoolLoad): void {
+  #checkRows(entrant: Entrant, { demand, drain }: PoolLoad): void {
     const { maxQueuedRows, maxQueuedRowsPerTenant } = this.#options.limits;
     const { pool, lane, tenant, rows } = entrant;
-    const inLane = depth.lanes[lane].rows + this.#unread(laneKey(entrant));
+    const inLane = demand.lanes[lane].rows + this.#unread(laneKey(entrant));
     if (inLane > 0 && inLane + rows > maxQueuedRows) {
       const retryAfterSeconds = drain.retryAfterSeconds(inLane + rows - maxQueuedRows);
       throw new MillraceError('queue-full', `${inLane} rows wait in the pool "${pool}", which holds ${maxQueuedRows}`, { retryAfterSeconds });
     }
-    const ofTenant = (depth.lanes[lane].tenants.get(tenant) ?? 0) + this.#unread(tenantKey(entrant));
+    const ofTenant = (demand.lanes[lane].tenants.get(tenant) ?? 0) + this.#unread(tenantKey(entrant));
     if (ofTenant > 0 && ofTenant + rows > maxQueuedRowsPerTenant) {
       // Others' rows drain between its own.
       const share = ofTenant / Math.max(inLane, ofTenant);
@@ -118,21 +121,21 @@ export class Admission {
     }
   }
 
-  #checkMemory(entrant: Entrant, { depth, drain }: PoolLoad): void {
+  #checkMemory(entrant: Entrant, { demand, drain }: PoolLoad): void {
     const { usedBytes, maxBytes } = this.#memory;
     const used = usedBytes + this.#unread('bytes') + entrant.bytes;
     const excess = used - memoryShare * maxBytes;
     if (maxBytes === 0 || excess <= 0) return;
-    const rowsOfExcess = depth.lanes[entrant.lane].rows * excess / used;
+    const rowsOfExcess = demand.lanes[entrant.lane].rows * excess / used;
     const detail = `Redis uses ${Math.floor(100 * used / maxBytes)} % of its memory; from ${100 * memoryShare} % on nothing more is queued, so that results find room`;
     throw new MillraceError('queue-memory', detail, { retryAfterSeconds: drain.retryAfterSeconds(rowsOfExcess) });
   }
 
   /** A wait shorter than the time between two readings may be over already, so nobody is refused for it. */
-  #checkDeadline(entrant: Entrant, { depth, drain }: PoolLoad): void {
+  #checkDeadline(entrant: Entrant, { demand, drain }: PoolLoad): void {
     const { lane, deadlineMs } = entrant;
     if (deadlineMs === undefined || drain.rowsPerSecond === undefined) return;
-    const ahead = depth.lanes[lane].rows + this.#unread(laneKey(entrant));
+    const ahead = demand.lanes[lane].rows + this.#unread(laneKey(entrant));
     const waitMs = 1000 * ahead / drain.rowsPerSecond;
     if (waitMs <= Math.max(deadlineMs, pollMs)) return;
     const detail = `${ahead} rows wait before it, and the workers do ${Math.round(drain.rowsPerSecond)} a second: it would not start within ${deadlineMs} ms`;
@@ -149,10 +152,10 @@ export class Admission {
     this.#since = new Map();
     try {
       const names = [...pools()];
-      const [memory, ...depths] = await Promise.all([readMemory(redis), ...names.map((pool) => readDepth(redis, pool))]);
+      const [memory, ...demands] = await Promise.all([readMemory(redis), ...names.map((pool) => readDemand(redis, pool))]);
       this.#memory = memory;
       this.#readAt = performance.now();
-      for (const [place, pool] of names.entries()) this.#note(pool, depths[place] as PoolDepth);
+      for (const [place, pool] of names.entries()) this.#note(pool, demands[place] as Demand);
       this.#failing = false;
     } catch (error) {
       if (!this.#failing) onError(error);
@@ -162,10 +165,10 @@ export class Admission {
     if (!this.#stopped) this.#timer = setTimeout(() => { this.#polling = this.#poll(); }, pollMs);
   }
 
-  #note(pool: string, depth: PoolDepth): void {
-    const drain = this.#pools.get(pool)?.drain ?? new DrainRate();
-    drain.note({ at: this.#readAt, rows: depth.lanes.online.rows + depth.lanes.bulk.rows, settled: depth.settled });
-    this.#pools.set(pool, { depth, drain });
+  #note(pool: string, demand: Demand): void {
+    const { drain, sampler } = this.#pools.get(pool) ?? { drain: new DrainRate(), sampler: new DemandSampler() };
+    drain.note({ at: this.#readAt, rows: demand.lanes.online.rows + demand.lanes.bulk.rows, settled: demand.settledRows });
+    this.#pools.set(pool, { demand, rates: sampler.note(demand), drain, sampler });
   }
 }
 

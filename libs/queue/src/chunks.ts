@@ -1,9 +1,10 @@
 // Chunks of backfills, in the bulk lane of their pool: queued by a coordinator, settled by workers, taken by the coordinator.
 // Redis holds those of the window only.
-import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult } from '@millrace/protocol';
+import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult, versionName } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf, type PoolKeys } from './names.ts';
 import { Queues } from './queues.ts';
+import { Work } from './work.ts';
 
 export type NewChunk = Pick<ChunkJob, 'tenant' | 'model' | 'priority' | 'chunk' | 'lastAttempt'>;
 
@@ -29,10 +30,13 @@ export class Chunks {
 
   /** Queues a chunk, once however often it is asked for. One that is open and whose job is gone is queued again. */
   async add({ chunk, tenant, ...job }: NewChunk): Promise<void> {
-    const key = this.#keys.chunks(chunk.backfillId);
-    const open = await this.#redis.millraceBookChunk(this.#keys.depth, key, chunkField(chunk), tenant, chunk.chunk.rows, keptSeconds);
+    const { depth, bookings, work } = this.#keys;
+    const jobId = chunkJobId(chunk);
+    const open = await this.#redis.millraceBookChunk(
+      depth, bookings, work, this.#keys.chunks(chunk.backfillId), chunkField(chunk), jobId, versionName(job.model), tenant, chunk.chunk.rows, keptSeconds,
+    );
     if (!open) return;
-    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, ...job, lane: 'bulk', chunk }, { jobId: chunkJobId(chunk) });
+    await this.#queues.add(this.#pool, { format: bundleFormat, tenant, ...job, lane: 'bulk', chunk }, { jobId });
   }
 
   /** Whether it still is to be run: it may have been settled by another worker, or its backfill may be canceled. */
@@ -40,9 +44,9 @@ export class Chunks {
     return isOpen(await this.#redis.hget(this.#keys.chunks(chunk.backfillId), chunkField(chunk)));
   }
 
-  /** Writes what came of a chunk; the first write wins. */
-  async settle(tenant: string, chunk: ChunkRef, result: ChunkResult): Promise<boolean> {
-    return this.#end(tenant, chunk.backfillId, chunkField(chunk), JSON.stringify(result));
+  /** Writes what came of a chunk, and what running its rows has cost; the first write wins. */
+  async settle(chunk: ChunkRef, result: ChunkResult, work = new Work()): Promise<boolean> {
+    return this.#end(chunk.backfillId, chunkField(chunk), JSON.stringify(result), work);
   }
 
   /** What is known of these; undefined for one that is not queued. */
@@ -73,12 +77,12 @@ export class Chunks {
   }
 
   /** Takes back what no worker has claimed. True where nothing of it is claimed: then all of it is forgotten. */
-  async drain(tenant: string, backfillId: string): Promise<boolean> {
+  async drain(backfillId: string): Promise<boolean> {
     const fields = await this.#redis.hgetall(this.#keys.chunks(backfillId));
     let claimed = 0;
     for (const [field, value] of Object.entries(fields)) {
       if (!isOpen(value)) continue;
-      if (await this.#queues.remove(this.#pool, 'bulk', `${backfillId}-${field}`)) await this.#end(tenant, backfillId, field, '');
+      if (await this.#queues.remove(this.#pool, 'bulk', `${backfillId}-${field}`)) await this.#end(backfillId, field, '');
       else claimed++;
     }
     if (claimed === 0) await this.#redis.unlink(this.#keys.chunks(backfillId));
@@ -89,8 +93,9 @@ export class Chunks {
     await this.#queues.close();
   }
 
-  async #end(tenant: string, backfillId: string, field: string, result: string): Promise<boolean> {
-    return await this.#redis.millraceSettleChunk(this.#keys.depth, this.#keys.chunks(backfillId), field, tenant, result) === 1;
+  async #end(backfillId: string, field: string, result: string, work = new Work()): Promise<boolean> {
+    const { depth, bookings, work: counts } = this.#keys;
+    return await this.#redis.millraceSettleChunk(depth, bookings, counts, this.#keys.chunks(backfillId), field, `${backfillId}-${field}`, result, ...work.take()) === 1;
   }
 }
 
@@ -104,7 +109,7 @@ function isMark(field: string): boolean {
   return field.includes(':');
 }
 
-/** As book-chunk.lua writes it, with the rows that it has booked. */
+/** As book-chunk.lua writes it. */
 function isOpen(value: string | null): boolean {
-  return value?.startsWith('open ') ?? false;
+  return value === 'open';
 }

@@ -1,4 +1,4 @@
-export { Admission } from './admission.ts';
+export { Admission, type PoolLoad } from './admission.ts';
 export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs, LeaseLost } from './backfills.ts';
 export { Cancellations } from './cancellations.ts';
 export { ChunkMarks, type Span, type Suspicion } from './chunk-marks.ts';
@@ -9,8 +9,10 @@ export {
   type Attempt, type ClaimedDelivery, type DeliveryPage, type DeliveryQuery, type DeliveryRecord, DeliveryStore, type Finished, hostOf, type Lease, type NewDelivery, type Target,
   type UnwrittenDelivery, unwrittenOf,
 } from './deliveries.ts';
+export { type Decision, publishDecision } from './decision.ts';
 export { allowedNetworks, deliverySettings } from './delivery-settings.ts';
-export { readDepth } from './depth.ts';
+export { type Demand, type LaneDemand, type ModelWork, readDemand, type Rows } from './demand.ts';
+export { type DemandRates, DemandSampler } from './demand-rates.ts';
 export { type Endpoint, type EndpointHealth, EndpointStore, hears, type KnownEndpoint, type NewEndpoint, type Secrets } from './endpoints.ts';
 export { type Cursor, cursorPattern, type Feed, type FeedEvent, type FeedPage, feedStart, followFeed, readFeed } from './feed.ts';
 export { IdempotencyKeys, type Reservation, type Reserved } from './idempotency.ts';
@@ -25,8 +27,10 @@ export { Payloads } from './payloads.ts';
 export { type Payload, Producer } from './producer.ts';
 export { type Progress, readProgress } from './progress.ts';
 export { type RedisSettings, redisSettings } from './redis-settings.ts';
+export { Presence, type Replica, type ReplicaState, replicaStates } from './replicas.ts';
 export { ReplyReader } from './replies.ts';
 export { ReplyQueues } from './reply-queues.ts';
 export { readPools, readResultsQueue, type ResultEvent, ResultsReader, type ResultsReaderOptions, tellStarted } from './results-queue.ts';
 export { findWeaknesses, untilReady } from './servers.ts';
 export { type Settlement, Settler } from './settle.ts';
+export { Work } from './work.ts';

@@ -1,5 +1,5 @@
 // What Redis knows of a prediction: its result, or the state of the bundle that carries it.
-import { type Address, type Bundle, lanes, type Lane, type Notify, type Pending, type ResultRecord } from '@millrace/protocol';
+import { type Address, type Bundle, lanes, type Notify, type Pending, type ResultRecord } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { type Retried, retryField } from './marks.ts';
 import { keysOf } from './names.ts';
@@ -7,7 +7,7 @@ import { keysOf } from './names.ts';
 export type Found =
   | { readonly kind: 'settled'; readonly record: ResultRecord }
   | {
-    readonly kind: 'pending'; readonly pending: Pending; readonly rows: number; readonly lane: Lane;
+    readonly kind: 'pending'; readonly pending: Pending; readonly rows: number;
     readonly replyTo?: string | undefined; readonly notify?: Notify | undefined;
   };
 
@@ -26,13 +26,13 @@ export async function lookup(redis: Redis, address: Address, tenant: string): Pr
   const [owner, record, retried] = replies.at(-1) as (string | null)[] as [string | null, string | null, string | null];
   if (record !== null) return owner === tenant ? { kind: 'settled', record: JSON.parse(record) as ResultRecord } : undefined;
   if (retried !== null) return owner === tenant ? pendingAgain(redis, address, JSON.parse(retried) as Retried) : undefined;
-  for (const [place, lane] of lanes.entries()) {
+  for (const place of lanes.keys()) {
     const data = replies[2 * place] as string | null;
     if (data === null) continue;
     const bundle = JSON.parse(data) as Bundle;
     const pending = pendingIn(bundle, address.index, tenant, replies[2 * place + 1] === 1);
     const { rows = 0, notify } = bundle.predictions[address.index] ?? {};
-    return pending && { kind: 'pending', pending, rows, lane, replyTo: bundle.replyTo, notify };
+    return pending && { kind: 'pending', pending, rows, replyTo: bundle.replyTo, notify };
   }
   return undefined;
 }
@@ -72,5 +72,5 @@ export function pendingIn(bundle: Bundle, index: number, tenant: string, claimed
 
 async function pendingAgain(redis: Redis, { pool }: Address, { jobId, lane, rows, replyTo, notify, pending }: Retried): Promise<Found> {
   const claimed = await redis.exists(keysOf(pool).lock(lane, jobId)) === 1;
-  return { kind: 'pending', pending: { ...pending, state: claimed ? 'running' : 'queued' }, rows, lane, replyTo, notify };
+  return { kind: 'pending', pending: { ...pending, state: claimed ? 'running' : 'queued' }, rows, replyTo, notify };
 }

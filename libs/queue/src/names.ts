@@ -13,8 +13,16 @@ export interface PoolKeys {
   payload(bundleId: string, index: number): string;
   /** Stream of wake-ups for one API node. */
   replies(node: string): string;
-  /** Hash of rows that are accepted and not settled, by `<lane>` and by `<lane>/<tenant>`; and of rows ever `settled`. */
+  /** Hash of rows that are accepted and not settled, by `<lane>/<model>@<version>/<tenant>`. */
   readonly depth: string;
+  /** Hash of the same by bundle and chunk: what the depth sums up (booking.lua). */
+  readonly bookings: string;
+  /** Hash of what was done, ever: rows that arrived, by lane and model version, and were settled; rows that ran and what they cost (work.lua). */
+  readonly work: string;
+  /** Hash of the pool's replicas: state, threads, and when each was last heard of. */
+  readonly replicas: string;
+  /** What the autoscaler last decided. */
+  readonly decision: string;
   /** Sorted set of a tenant's bundle ids, for listing: all scores are 0, so that it is in the order of the ids. */
   index(tenant: string): string;
   /** Stream of what the dispatcher has to tell: a prediction's event, whom to notify, and its head. */
@@ -23,14 +31,14 @@ export interface PoolKeys {
   readonly listeners: string;
   /** Stream of how a tenant's predictions end, while somebody follows it. */
   feed(tenant: string): string;
-  /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by chunk, round and attempt `open` and its rows, or the result; and marks. */
+  /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by chunk, round and attempt `open`, or the result; and marks. */
   chunks(backfillId: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;
   /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
   job(lane: Lane, bundleId: string): string;
   lock(lane: Lane, bundleId: string): string;
-  list(lane: Lane, list: 'wait' | 'active' | 'delayed' | 'prioritized'): string;
+  list(lane: Lane, list: 'wait' | 'active' | 'prioritized'): string;
 }
 
 /** The job of a prediction that is tried again. The same for whoever asks for it, so that it is queued once. */
@@ -50,6 +58,10 @@ export function keysOf(pool: string): PoolKeys {
     payload: (bundleId, index) => `${prefix}:payload:${bundleId}-${index}`,
     replies: (node) => `${prefix}:replies:${node}`,
     depth: `${prefix}:depth`,
+    bookings: `${prefix}:bookings`,
+    work: `${prefix}:work`,
+    replicas: `${prefix}:replicas`,
+    decision: `${prefix}:decision`,
     index: (tenant) => `${prefix}:index:${tenant}`,
     resultsQueue: `${prefix}:results`,
     listeners: `${prefix}:listeners`,

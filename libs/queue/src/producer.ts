@@ -1,5 +1,5 @@
 // Adds bundles to the queue of their pool and lane.
-import { type Bundle, earliestBundleId } from '@millrace/protocol';
+import { type Bundle, earliestBundleId, versionName } from '@millrace/protocol';
 import { ReplyError } from 'ioredis';
 import { asQueueUnavailable, type Redis } from './connection.ts';
 import { keysOf } from './names.ts';
@@ -34,7 +34,7 @@ export class Producer {
       const written = payloads.map(({ index, bytes }) => new Payloads(this.#redis, pool).write(bundleId, index, bytes, 2 * this.#retentionSeconds));
       const booked = this.#book(pool, bundleId, bundle);
       const added = this.#queues.add(pool, bundle, { jobId: bundleId });
-      // Where there is no answer the bundle may have arrived, and stays booked: an empty lane sets that right.
+      // Where there is no answer the bundle may have arrived, and stays booked until its job is found missing (demand.lua).
       added.catch((error: unknown) => { if (error instanceof ReplyError) booked.then(() => this.#unbook(pool, bundleId, bundle, payloads)).catch(() => { /* likewise */ }); });
       await Promise.all([...written, booked, added]);
     } catch (error) {
@@ -46,24 +46,16 @@ export class Producer {
     await this.#queues.close();
   }
 
-  async #book(pool: string, bundleId: string, bundle: Bundle): Promise<void> {
-    const { lane, tenant } = bundle;
+  async #book(pool: string, bundleId: string, { lane, tenant, model, predictions }: Bundle): Promise<void> {
     const keys = keysOf(pool);
     const forgetBefore = earliestBundleId(pool, Date.now() - 1000 * this.#retentionSeconds);
-    await this.#redis.millraceAdmit(keys.depth, keys.index(tenant), bundleId, lane, tenant, rowsOf(bundle), forgetBefore, this.#retentionSeconds);
+    const rows = predictions.reduce((sum, prediction) => sum + (prediction?.rows ?? 0), 0);
+    await this.#redis.millraceAdmit(keys.depth, keys.bookings, keys.work, keys.index(tenant), bundleId, lane, versionName(model), tenant, rows, forgetBefore, this.#retentionSeconds);
   }
 
-  async #unbook(pool: string, bundleId: string, bundle: Bundle, payloads: readonly Payload[]): Promise<void> {
-    const { lane, tenant } = bundle;
+  async #unbook(pool: string, bundleId: string, { tenant }: Bundle, payloads: readonly Payload[]): Promise<void> {
     const keys = keysOf(pool);
-    const rows = -rowsOf(bundle);
-    for (const { index } of payloads) new Payloads(this.#redis, pool).remove(bundleId, index);
-    await this.#redis.pipeline().zrem(keys.index(tenant), bundleId).hincrby(keys.depth, lane, rows).hincrby(keys.depth, `${lane}/${tenant}`, rows).exec();
+    for (const payload of payloads) new Payloads(this.#redis, pool).remove(bundleId, payload.index);
+    await this.#redis.millraceUnbook(keys.depth, keys.bookings, keys.index(tenant), bundleId);
   }
-}
-
-function rowsOf({ predictions }: Bundle): number {
-  let rows = 0;
-  for (const prediction of predictions) rows += prediction?.rows ?? 0;
-  return rows;
 }

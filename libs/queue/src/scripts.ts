@@ -4,13 +4,14 @@ import { readFileSync } from 'node:fs';
 import type { BackfillState } from '@millrace/protocol';
 
 export interface Scripts {
-  millraceAdmit(depth: string, index: string, bundleId: string, lane: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
+  millraceAdmit(depth: string, bookings: string, work: string, index: string, bundleId: string, lane: string, model: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
   millraceBackfillWish(backfill: string, open: string, id: string, wish: string, ...states: string[]): Promise<'granted' | 'unknown' | BackfillState>;
   millraceBackfillWrite(backfill: string, open: string, lease: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number): Promise<0 | 1>;
-  millraceBookChunk(depth: string, chunks: string, chunk: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
+  millraceBeat(replicas: string, replica: string, state: string, threads: number): Promise<null>;
+  millraceBookChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, model: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
   millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, deliveredSeconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
-  millraceDepth(keyCount: number, ...keysAndArguments: string[]): Promise<[depth: string[], oldest: number[]]>;
+  millraceDemand(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<[now: string, depth: string[], work: string[], replicas: string[], running: (string | number)[], oldest: number[], decision: string]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
   millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
@@ -20,9 +21,10 @@ export interface Scripts {
   millraceReplace(hash: string, field: string, before: string, after: string): Promise<number>;
   millraceReserve(key: string, fingerprint: string, id: string, seconds: number, insteadOf: string): Promise<['reserved' | 'mismatch'] | ['taken', string, number]>;
   millraceSettle(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<string[]>;
-  millraceSettleChunk(depth: string, chunks: string, chunk: string, tenant: string, result: string): Promise<0 | 1>;
+  millraceSettleChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, result: string, ...costs: number[]): Promise<0 | 1>;
   millraceSummaries(results: string): Promise<string[]>;
   millraceTake(key: string, wanted: number, allowed: number, windowMs: number): Promise<[granted: number, left: number, resetMs: number]>;
+  millraceUnbook(depth: string, bookings: string, index: string, bundleId: string): Promise<null>;
   millraceWatch(results: string, index: number, node: string, seconds: number): Promise<number>;
 }
 
@@ -35,13 +37,14 @@ interface Definition {
 /** The definitions, as ioredis takes them. */
 export function scripts(): Record<keyof Scripts, Definition> {
   return {
-    millraceAdmit: { lua: read('admit.lua'), numberOfKeys: 2 },
+    millraceAdmit: { lua: read('booking.lua') + read('admit.lua'), numberOfKeys: 4 },
     millraceBackfillWish: { lua: read('backfill-wish.lua'), numberOfKeys: 2 },
     millraceBackfillWrite: { lua: read('backfill-write.lua'), numberOfKeys: 3 },
-    millraceBookChunk: { lua: read('book-chunk.lua'), numberOfKeys: 2 },
+    millraceBeat: { lua: read('beat.lua'), numberOfKeys: 1 },
+    millraceBookChunk: { lua: read('booking.lua') + read('book-chunk.lua'), numberOfKeys: 4 },
     millraceClaim: { lua: read('hosts.lua') + read('claim.lua'), numberOfKeys: 2 },
     millraceDeliver: { lua: read('hosts.lua') + read('deliver.lua'), numberOfKeys: 2 },
-    millraceDepth: { lua: read('depth.lua') },
+    millraceDemand: { lua: read('booking.lua') + read('demand.lua') },
     millraceEnroll: { lua: read('enroll.lua'), numberOfKeys: 1 },
     millraceExtend: { lua: read('extend.lua'), numberOfKeys: 1 },
     millraceFeed: { lua: read('feed.lua'), numberOfKeys: 1 },
@@ -50,10 +53,11 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceRedeliver: { lua: read('hosts.lua') + read('redeliver.lua'), numberOfKeys: 2 },
     millraceReplace: { lua: read('replace.lua'), numberOfKeys: 1 },
     millraceReserve: { lua: read('reserve.lua'), numberOfKeys: 1 },
-    millraceSettle: { lua: read('head.lua') + read('settle.lua') },
-    millraceSettleChunk: { lua: read('settle-chunk.lua'), numberOfKeys: 2 },
+    millraceSettle: { lua: read('head.lua') + read('booking.lua') + read('work.lua') + read('settle.lua') },
+    millraceSettleChunk: { lua: read('booking.lua') + read('work.lua') + read('settle-chunk.lua'), numberOfKeys: 4 },
     millraceSummaries: { lua: read('head.lua') + read('summaries.lua'), numberOfKeys: 1 },
     millraceTake: { lua: read('take.lua'), numberOfKeys: 1 },
+    millraceUnbook: { lua: read('booking.lua') + read('unbook.lua'), numberOfKeys: 3 },
     millraceWatch: { lua: read('watch.lua'), numberOfKeys: 1 },
   };
 }

@@ -1,0 +1,68 @@
+// What a pool is asked for by the second and in work-seconds, from readings of its demand one after the other. The counters
+// are in Redis: whoever samples the same pool comes to about the same.
+import { type Lane, lanes } from '@millrace/protocol';
+import type { Demand, ModelWork } from './demand.ts';
+import type { Fill } from './work.ts';
+
+export interface DemandRates {
+  readonly arrivalRowsPerSecond: Readonly<Record<Lane, number>>;
+  /** Seconds of an inference thread, by model version: of those that ever ran. */
+  readonly secondsPerRow: ReadonlyMap<string, number>;
+  /** Work-seconds that arrive per second. What never ran counts as none, here and below. */
+  readonly arrivingPerSecond: Readonly<Record<Lane, number>>;
+  /** Work-seconds waiting and running. */
+  readonly backlogSeconds: Readonly<Record<Lane, number>>;
+}
+
+/** Rates are means over about this time. */
+const windowMs = 15_000;
+
+export class DemandSampler {
+  /** The oldest first; the first of them at least the window old, where there are such. */
+  #readings: Demand[] = [];
+
+  /** Takes a reading. The first one knows no arrivals yet. */
+  note(reading: Demand): DemandRates {
+    const last = this.#readings.at(-1);
+    // Redis has lost its counters.
+    if (last && (reading.readAt < last.readAt || reading.settledRows < last.settledRows)) this.#readings = [];
+    this.#readings.push(reading);
+    while ((this.#readings[1]?.readAt ?? Infinity) <= reading.readAt - windowMs) this.#readings.shift();
+    return ratesOf(this.#readings[0] as Demand, reading);
+  }
+}
+
+function ratesOf(from: Demand, to: Demand): DemandRates {
+  const seconds = (to.readAt - from.readAt) / 1000;
+  const versions = [...to.models];
+  const secondsPerRow = new Map(versions.flatMap(([model, work]) => {
+    const cost = costOf(from.models.get(model), work);
+    return cost === undefined ? [] : [[model, cost] as const];
+  }));
+  const arrived = (lane: Lane, model: string) => (to.models.get(model)?.arrivedRows[lane] ?? 0) - (from.models.get(model)?.arrivedRows[lane] ?? 0);
+  const perSecond = (lane: Lane, weight: (model: string) => number) =>
+    (seconds > 0 ? versions.reduce((sum, [model]) => sum + arrived(lane, model) * weight(model), 0) / seconds : 0);
+  const weightOf = (model: string) => secondsPerRow.get(model) ?? 0;
+  return {
+    secondsPerRow,
+    arrivalRowsPerSecond: byLane((lane) => perSecond(lane, () => 1)),
+    arrivingPerSecond: byLane((lane) => perSecond(lane, weightOf)),
+    backlogSeconds: byLane((lane) => [...to.lanes[lane].models].reduce((sum, [model, { waiting, running }]) => sum + (waiting + running) * weightOf(model), 0)),
+  };
+}
+
+/**
+ * Full micro-batches of the window say it best, then those of ever: the cost of a row changes seldom, the fill of
+ * micro-batches with the load. A version that never ran in a full one is as dear as in those that it had.
+ */
+function costOf(from: ModelWork | undefined, to: ModelWork): number | undefined {
+  const quotient = (fill: Fill, before: ModelWork | undefined) => {
+    const rows = to.ran[fill].rows - (before?.ran[fill].rows ?? 0);
+    return rows > 0 ? (to.ran[fill].seconds - (before?.ran[fill].seconds ?? 0)) / rows : undefined;
+  };
+  return quotient('full', from) ?? quotient('full', undefined) ?? quotient('partial', from) ?? quotient('partial', undefined);
+}
+
+function byLane(figure: (lane: Lane) => number): Record<Lane, number> {
+  return Object.fromEntries(lanes.map((lane) => [lane, figure(lane)])) as Record<Lane, number>;
+}
