@@ -1,12 +1,13 @@
 // A backfill from a bucket to a bucket, by the real processes, with a bucket for their work folder too: a real S3 server, over its real protocol.
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { ObjectStore } from '@millrace/backfill';
 import type { Backfill } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ObjectStore } from '@millrace/backfill';
 import { buildTimeoutMs, type S3Server, startS3Server } from '../../libs/backfill/src/s3-server.ts';
-import { send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { runDirect } from './direct.ts';
+import { bundledModels, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 let server: S3Server;
 let store: ObjectStore;
@@ -41,8 +42,8 @@ const create = (input: string, output: string) => send(system, 'POST', '/api/v1/
 });
 
 test('files of a bucket, by a glob, become one file of a bucket, in order', async () => {
-  const flowers = (from: number) => Array.from({ length: 120 }, (_, row) => [5 + (from + row) % 10 / 10, 3, 1 + (from + row) % 50 / 10, 0.2].join());
-  for (const part of [0, 1]) await put(`in/part-${part}.csv`, `a,b,c,d\n${flowers(120 * part).join('\n')}\n`);
+  const flowers = (from: number) => Array.from({ length: 120 }, (_, row) => [5 + (from + row) % 10 / 10, 3, 1 + (from + row) % 50 / 10, 0.2]);
+  for (const part of [0, 1]) await put(`in/part-${part}.csv`, `a,b,c,d\n${flowers(120 * part).map((row) => row.join()).join('\n')}\n`);
   const { status, body } = await create('in/part-*.csv', 'out/kinds.ndjson');
   expect(status).toBe(201);
   const ended = await until(async () => {
@@ -52,9 +53,12 @@ test('files of a bucket, by a glob, become one file of a bucket, in order', asyn
   expect(ended).toMatchObject({ status: 'completed', rows: { total: 240, done: 240, failed: 0 }, error: null });
   const lines = (await store.readText({ bucket: server.bucket, key: 'out/kinds.ndjson' }))?.trim().split('\n').map((line) => JSON.parse(line) as { row: number; label: number });
   expect(lines?.map(({ row }) => row)).toEqual(Array.from({ length: 240 }, (_, row) => row + 1));
-  const expected = JSON.parse(await readFile(new URL('../fixtures/expected/iris.json', import.meta.url), 'utf8')) as { outputs: { label: number[] } };
-  expect(new Set(lines?.map(({ label }) => label))).toEqual(new Set(expected.outputs.label));
-  expect((await store.list({ bucket: server.bucket, key: '' })).map(({ key }) => key).toSorted()).toEqual(['in/part-0.csv', 'in/part-1.csv', 'out/kinds.manifest.json', 'out/kinds.ndjson']);
+  const { body: model } = await send(system, 'GET', '/api/v1/models/iris');
+  const expected = await runDirect(bundledModels, 'iris', model.versions[0], { features: [0, 1].flatMap((part) => flowers(120 * part)) });
+  expect(lines?.map(({ label }) => label)).toEqual(expected['label']);
+  // Once it is completed, the work folder is emptied.
+  await until(async () => (await store.list({ bucket: server.bucket, key: 'work/' })).length === 0, 'an empty work folder');
+  expect((await store.list({ bucket: server.bucket, key: 'out/' })).map(({ key }) => key).toSorted()).toEqual(['out/kinds.manifest.json', 'out/kinds.ndjson']);
 });
 
 test('another prefix of the bucket is outside of the places', async () => {
