@@ -2,21 +2,23 @@
 import { parseArgs } from 'node:util';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
 import { backfill } from './backfill.ts';
+import { burst } from './burst.ts';
 import { memory } from './memory.ts';
 import { online } from './online.ts';
 import { scaling } from './scaling.ts';
 import { webhooks } from './webhooks.ts';
 
-const usage = `Usage: npm run bench -- online|memory|webhooks|scaling|backfill [--quick] [--json]
+const usage = `Usage: npm run bench -- online|memory|webhooks|scaling|burst|backfill [--quick] [--json]
 
   online   HTTP → Redis → micro-batch → back, against a no-op route, one job per prediction, and bare loops
   memory   Redis, API and worker with 1,000,000 predictions queued, against 10,000
   webhooks HTTP → Redis → micro-batch → dispatcher → receiver, against a bare loop of the HTTP client; and with dead hosts
   scaling  the scaling policy against a CPU target, list length and fixed fleets, simulated
+  burst    a burst at a pool without workers: time to the first claim, against a poll of the autoscaler and the start of a process
   backfill files in, files out: against bare loops and against pandas; beside online traffic; with two workers; memory
 
   --quick  online, webhooks, backfill: fewer rounds and smaller inputs, within 55 s; memory: 100,000 in place of 1,000,000;
-           scaling: one run of each in place of three
+           scaling, burst: one run of each in place of three
   --json   print one JSON object as the last line
   --python backfill: a Python that has pandas and scikit-learn (python3); without them that comparison is skipped
 `;
@@ -28,7 +30,10 @@ const { values, positionals } = parseArgs({
 
 const [name = ''] = positionals;
 const options = { quick: values.quick, redisServer: values['redis-server'] ?? findRedisServer(), wrk: values.wrk, python: values.python, show: (text: string) => process.stdout.write(text) };
-const benchmarks = { online: () => online(options), memory: () => memory(options), webhooks: () => webhooks(options), scaling: () => scaling(options), backfill: () => backfill(options) };
+const benchmarks = {
+  online: () => online(options), memory: () => memory(options), webhooks: () => webhooks(options), scaling: () => scaling(options), burst: () => burst(options),
+  backfill: () => backfill(options),
+};
 if (values.help || !Object.hasOwn(benchmarks, name)) {
   process.stdout.write(usage);
   process.exit(values.help ? 0 : 2);

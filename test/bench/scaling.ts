@@ -163,6 +163,6 @@ function tuned({ name, from, to, scaler }: Rival, { stage, policy, reserves, ste
 function table({ name, says, startSeconds }: Scenario, all: readonly ScalerFigures[]): string {
   const heading = `\n  ${name}: ${says}; a replica starts in ${startSeconds} s\n    ${''.padEnd(20)} ${'SLO misses'.padStart(18)} ${'replica-seconds'.padStart(16)} ${'events/h'.padStart(9)} ${'most'.padStart(5)}\n`;
   const row = ({ scaler, missed, miss_ratio, replica_seconds, scale_events_per_hour, most_replicas, bulk_seconds }: ScalerFigures) =>
-    `    ${scaler.padEnd(20)} ${String(missed).padStart(8)} ${`${(100 * miss_ratio).toFixed(3)} %`.padStart(9)} ${String(replica_seconds).padStart(16)} ${scale_events_per_hour.toFixed(1).padStart(9)} ${String(most_replicas).padStart(5)}${bulk_seconds > 0 ? `  bulk done after ${bulk_seconds.toFixed(0)} s` : ''}\n`;
+    `    ${scaler.padEnd(20)} ${String(missed).padStart(8)} ${`${(100 * miss_ratio).toFixed(3)} %`.padStart(9)} ${String(replica_seconds).padStart(16)} ${scale_events_per_hour.toFixed(1).padStart(9)} ${String(most_replicas).padStart(5)}${bulk_seconds > 0 ? `  bulk ${bulk_seconds === Infinity ? 'not done' : `done after ${bulk_seconds.toFixed(0)} s`}` : ''}\n`;
   return heading + all.map(row).join('');
 }

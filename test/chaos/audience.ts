@@ -5,8 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Service, type ServiceLog } from '@millrace/process';
 import type { DeliveryPage, WebhookSecret } from '@millrace/protocol';
-import { Service, type ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { freePort } from '../integration/free-port.ts';
 
 /** A line of the receiver's book. */
@@ -46,8 +46,9 @@ export class Audience {
     const endpoint = await ask<{ readonly secret: string }>(`${api}/webhook-endpoints`, { url: place + paths.endpoint });
     const secrets = JSON.stringify({ [paths.request]: secret, [paths.endpoint]: endpoint.secret });
     writeFileSync(bookIn(folder), '');
-    const receiver = new Service('receiver', [fileURLToPath(new URL('receiver.ts', import.meta.url)), String(port), bookIn(folder), secrets], {}, hear);
-    await receiver.start('receiver is ready');
+    const args = [fileURLToPath(new URL('receiver.ts', import.meta.url)), String(port), bookIn(folder), secrets];
+    const receiver = new Service({ name: 'receiver', args, env: process.env, readyMessage: 'receiver is ready', onLog: hear });
+    await receiver.start();
     return new Audience(receiver, place + paths.request, api, folder);
   }
 

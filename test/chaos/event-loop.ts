@@ -1,6 +1,6 @@
 // Blocks a process's event loop, through its inspector.
 import { once } from 'node:events';
-import type { Service } from '../../apps/cli/src/embedded/service.ts';
+import type { Service } from '@millrace/process';
 import type { History } from './history.ts';
 
 /** Opens the inspector; the function that is returned blocks the loop, and resolves once it runs again. */

@@ -1,6 +1,6 @@
 // The faults. Each strikes a stage under load and says from which moments on its recovery counts.
+import type { Service } from '@millrace/process';
 import { lockMs } from '@millrace/queue';
-import type { Service } from '../../apps/cli/src/embedded/service.ts';
 import type { Bulk } from './bulk.ts';
 import type { Cases } from './cases.ts';
 import { eventLoopOf } from './event-loop.ts';

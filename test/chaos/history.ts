@@ -1,5 +1,5 @@
 // What the processes did and what was done to them, all on the clock of this process.
-import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
+import type { ServiceLog } from '@millrace/process';
 import { within } from '../integration/until.ts';
 
 interface Start {

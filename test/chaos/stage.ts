@@ -1,7 +1,7 @@
 // The processes that a fault strikes: Redis, an API and workers, and a dispatcher and a receiver where somebody is told of
 // results. Each is started again when it dies.
 import { setTimeout as delay } from 'node:timers/promises';
-import { Service, type ServiceLog } from '../../apps/cli/src/embedded/service.ts';
+import { Service, type ServiceLog } from '@millrace/process';
 import { freePort } from '../integration/free-port.ts';
 import { Audience } from './audience.ts';
 import { Bulk } from './bulk.ts';
@@ -58,13 +58,16 @@ export class Stage {
     this.proxy = proxy;
     this.bulk = bulk;
     this.url = `http://127.0.0.1:${port}`;
-    this.api = new Service('api', [sourceOf('api')], { ...env, MILLRACE_PORT: String(port) }, hear);
+    const service = (name: string, app: string, more: Record<string, string>, nodeArgs: readonly string[] = []) => new Service({
+      name, args: [...nodeArgs, sourceOf(app)], env: { ...process.env, ...env, ...more }, readyMessage: `${app} is ready`, onLog: hear,
+    });
+    this.api = service('api', 'api', { MILLRACE_PORT: String(port) });
     this.workers = Array.from({ length: workers }, (_, index) => {
       // SIGUSR1 opens the inspector: at a free port, for there are several workers.
-      const args = ['--inspect-port=127.0.0.1:0', ...clockOff(clocksOffMs[index] ?? 0), sourceOf('worker')];
-      return new Service(`worker ${index + 1}`, args, { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'debug' }, hear);
+      const nodeArgs = ['--inspect-port=127.0.0.1:0', ...clockOff(clocksOffMs[index] ?? 0)];
+      return service(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0', MILLRACE_LOG_LEVEL: 'debug' }, nodeArgs);
     });
-    this.dispatcher = new Service('dispatcher', [sourceOf('dispatcher')], { ...env, MILLRACE_METRICS_PORT: '0', MILLRACE_WEBHOOK_RETRY_SECONDS: retrySeconds }, hear);
+    this.dispatcher = service('dispatcher', 'dispatcher', { MILLRACE_METRICS_PORT: '0', MILLRACE_WEBHOOK_RETRY_SECONDS: retrySeconds });
   }
 
   /** Resolves once the API serves, every worker claims and everybody who is told is there. */
@@ -73,7 +76,7 @@ export class Stage {
     const stage = new Stage({ redis, proxy: await Proxy.start(redis.port), port: await freePort(), bulk: options.bulk ? await Bulk.open() : undefined }, options);
     try {
       await Promise.all([
-        stage.api.start('api is ready'), ...stage.workers.map((worker) => worker.start('worker is ready')), (options.told || options.bulk) && stage.dispatcher.start('dispatcher is ready'),
+        stage.api.start(), ...stage.workers.map((worker) => worker.start()), (options.told || options.bulk) && stage.dispatcher.start(),
       ]);
       if (options.told) stage.#audience = await Audience.start(stage.url, stage.history.hear);
     } catch (error) {

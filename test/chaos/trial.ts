@@ -1,6 +1,6 @@
 // One fault, from a fresh stage to the verdict.
+import type { ServiceLog } from '@millrace/process';
 import { parsePredictionId } from '@millrace/protocol';
-import type { ServiceLog } from '../../apps/cli/src/embedded/service.ts';
 import { randomOf } from '../integration/random.ts';
 import { until } from '../integration/until.ts';
 import type { Cases } from './cases.ts';

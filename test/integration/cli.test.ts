@@ -54,6 +54,28 @@ test('up says where everything is, with a line to paste, and ends on Ctrl-C with
   expect(said.err).not.toMatch(/ERROR|FATAL/);
 });
 
+test('up with as many workers as there is work for starts the first one when it is wanted, and leaves no process behind', async () => {
+  const { child, said } = await up(await temporaryFolder(), ['--workers', '0..1']);
+  expect(said.out).toContain('0 to 1 workers, as there is work.');
+  const before = await descendants(child.pid as number);
+  expect(await paste(/^ {2}(curl .+)$/m.exec(said.out)?.[1] as string)).toMatchObject({ status: 'succeeded' });
+  const pids = await descendants(child.pid as number);
+  expect(pids).toHaveLength(before.length + 1);
+  expect(said.err).toContain('default worker 1: worker is ready');
+  expect(await stop(child)).toBe(0);
+  expect(pids.filter(lives)).toEqual([]);
+});
+
+test('no process outlives an up that is killed, whether all are ready or still starting', async () => {
+  const { child } = await up(await temporaryFolder(), ['--workers', '1..1']);
+  const early = launch(['up', '--port', '0', '--data', await temporaryFolder(), '--workers', '2']).child;
+  await until(async () => (await descendants(early.pid as number)).length === 5, 'the processes of the other one');
+  const pids = (await Promise.all([child, early].map(async ({ pid = 0 }) => descendants(pid)))).flat();
+  expect(pids.filter(lives)).toEqual(pids);
+  for (const one of [child, early]) one.kill('SIGKILL');
+  await until(() => pids.filter(lives).length === 0, 'they have ended');
+});
+
 test('a second up on the same data is refused in one sentence', async () => {
   const data = await temporaryFolder();
   await up(data);
@@ -118,7 +140,7 @@ test('an API that cannot be reached exits with 3', async () => {
   }
 });
 
-test.each(['nonsense', 'predict', 'up --port eighty', 'models --surprise'])('wrong usage exits with 2: %s', async (line) => {
+test.each(['nonsense', 'predict', 'up --port eighty', 'up --workers 3..1', 'up --workers many', 'models --surprise'])('wrong usage exits with 2: %s', async (line) => {
   const { code, out, err } = await millrace(line.split(' '));
   expect([code, out]).toEqual([2, '']);
   expect(err).toMatch(/^error: /);
@@ -131,12 +153,13 @@ test('models are listed with versions, aliases and signatures', async () => {
   expect(out).toMatch(/^no-batch@1 +x float32\[3, ?2\], y float32/m);
 });
 
-test('demo classifies the digits, sends a webhook and leaves nothing behind', async () => {
+test('demo classifies the digits, sends a webhook, shows a fleet that loses a worker and nothing else, and leaves nothing behind', async () => {
   const { code, out } = await millrace(['demo']);
   expect(code).toBe(0);
   expect(Number(/accuracy +([\d.]+) %/.exec(out)?.[1])).toBeGreaterThan(97);
   expect(out.match(/signature verified, answered (\d+)/g)).toEqual([500, 500, 204].map((status) => `signature verified, answered ${status}`));
-  expect(out).toContain('Stopped.');
+  const story = ['workers wanted: 3', 'kill -9 of default worker', 'is dead, and is started again', '800 of 800 have succeeded, 0 are lost', 'workers wanted: 1 (idle)', 'has gone', 'Stopped.'];
+  expect(story.filter((part) => !out.includes(part))).toEqual([]);
   const url = /Up at (\S+)\./.exec(out)?.[1] as string;
   await expect(fetch(url)).rejects.toThrow('fetch failed');
 });

@@ -145,6 +145,7 @@ test('a client that leaves while it waits does no harm', async () => {
 test.each([
   ['an API without its models', 'api', { MILLRACE_MODELS: '/nowhere', MILLRACE_PORT: '0' }, 1, /there is no such folder/],
   ['a worker without its models', 'worker', { MILLRACE_MODELS: '/nowhere', MILLRACE_METRICS_PORT: '0' }, 1, /there is no such folder/],
+  ['pools that cannot be', 'autoscaler', { MILLRACE_POOLS: 'default=4', MILLRACE_METRICS_PORT: '0' }, 2, /MILLRACE_POOLS: expected/],
   ['settings that cannot be', 'worker', { MILLRACE_POOL: 'A', MILLRACE_METRICS_PORT: 'x' }, 2, /MILLRACE_POOL: [^]*MILLRACE_METRICS_PORT: /],
 ] as const)('%s: the process says so and ends', async (_name, app, env, code, reason) => {
   const { ended, logs } = startApp(app, env);
@@ -159,7 +160,7 @@ test('an API whose port is taken says so and ends', async () => {
   expect(JSON.stringify(logs)).toContain('EADDRINUSE');
 });
 
-test.each(['api', 'worker'] as const)('the %s ends when it is told to while it still waits for Redis', async (app) => {
+test.each(['api', 'worker', 'autoscaler'] as const)('the %s ends when it is told to while it still waits for Redis', async (app) => {
   const { child, ended, logs } = startApp(app, { REDIS_URL: `redis://127.0.0.1:${await freePort()}`, MILLRACE_MODELS: bundledModels, MILLRACE_PORT: '0', MILLRACE_METRICS_PORT: '0' });
   await until(() => logs.some(({ msg }) => msg === 'Redis connection failed'), 'the first try');
   child.kill('SIGTERM');

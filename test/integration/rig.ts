@@ -71,7 +71,7 @@ export interface TestProcess {
 }
 
 /** Starts an app that nobody restarts; it is killed when the test has ended. Lines that are no JSON are logged as `msg`. */
-export function startApp(app: 'api' | 'dispatcher' | 'worker', env: Record<string, string>): TestProcess {
+export function startApp(app: 'api' | 'autoscaler' | 'dispatcher' | 'worker', env: Record<string, string>): TestProcess {
   const child = spawn(process.execPath, [path.join(root, 'apps', app, 'src/main.ts')], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   onTestFinished(() => { child.kill('SIGKILL'); });
   const logs: Record<string, unknown>[] = [];

@@ -1,6 +1,6 @@
 // The API from the outside: what a user's own client would do.
 import type {
-  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
+  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionBatch, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
 } from '@millrace/protocol';
 
 /** The API refused, or cannot be reached (`status` 0). */
@@ -27,6 +27,8 @@ export interface DeliveryFilters {
 }
 
 const mostListed = 1000;
+/** Requests at once where many things are read. */
+const readers = 16;
 
 export class Client {
   readonly #url: string;
@@ -44,16 +46,36 @@ export class Client {
 
   /** Submits a prediction and stays until it has ended. Throws `ClientError`. */
   async predict(request: PredictionRequest, waitSeconds: number): Promise<Prediction> {
-    let prediction = await this.#json<Prediction>('/api/v1/predictions', {
+    const prediction = await this.#json<Prediction>('/api/v1/predictions', {
       method: 'POST',
       headers: { 'content-type': 'application/json', prefer: `wait=${waitSeconds}` },
       body: JSON.stringify(request),
     });
+    return hasEnded(prediction) ? prediction : this.prediction(prediction.id, waitSeconds);
+  }
+
+  /** Up to a thousand at once; each is accepted or refused on its own. */
+  async predictBatch(requests: readonly PredictionRequest[]): Promise<PredictionBatch> {
+    return this.#post('/api/v1/predictions:batch', { requests });
+  }
+
+  /** Stays until it has ended, or for so long. */
+  async prediction(id: string, waitSeconds: number): Promise<Prediction> {
     const deadline = Date.now() + waitSeconds * 1000;
-    while ((prediction.status === 'queued' || prediction.status === 'running') && Date.now() < deadline) {
-      prediction = await this.#json<Prediction>(`${prediction.urls.get}?wait=${waitSeconds}`);
+    for (;;) {
+      const prediction = await this.#json<Prediction>(`/api/v1/predictions/${encodeURIComponent(id)}?wait=${waitSeconds}`);
+      if (hasEnded(prediction) || Date.now() >= deadline) return prediction;
     }
-    return prediction;
+  }
+
+  /** Of those of a batch that were accepted, in its order. */
+  async ends({ results }: PredictionBatch, waitSeconds: number): Promise<Prediction[]> {
+    const ends: Prediction[] = [];
+    const rest = results.flatMap(({ prediction }) => (prediction ? [prediction.id] : [])).entries();
+    await Promise.all(Array.from({ length: readers }, async () => {
+      for (const [place, id] of rest) ends[place] = await this.prediction(id, waitSeconds);
+    }));
+    return ends;
   }
 
   async createBackfill(request: BackfillRequest): Promise<Backfill> {
@@ -130,6 +152,10 @@ export class Client {
     if (!response.ok) throw new ClientError(response.status, await problemText(response));
     return response;
   }
+}
+
+function hasEnded({ status }: Prediction): boolean {
+  return status !== 'queued' && status !== 'running';
 }
 
 async function problemText(response: Response): Promise<string> {

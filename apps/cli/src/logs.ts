@@ -1,6 +1,6 @@
 // Logs of several processes, for people.
+import type { ServiceLog } from '@millrace/process';
 import pretty from 'pino-pretty';
-import type { ServiceLog } from './embedded/service.ts';
 
 /** Writes log lines to standard error: time, level, service, message, fields. */
 export function prettyLog(): ServiceLog {

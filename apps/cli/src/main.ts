@@ -15,6 +15,7 @@ import { models } from './commands/models.ts';
 import { predict, type PredictOptions } from './commands/predict.ts';
 import { up, type UpOptions } from './commands/up.ts';
 import type { ApiPlace, DeliveriesOptions, RedeliverOptions } from './commands/webhooks.ts';
+import type { WorkerRange } from './embedded/system.ts';
 
 /** 0 done, 1 failed, 2 wrong usage (commander's), 3 the API cannot be reached, 130 Ctrl-C stopped what can go on. */
 const exitCodes = { done: 0, failed: 1, unreachable: 3, interrupted: 130 } as const;
@@ -37,7 +38,7 @@ const program = new Command('millrace')
 program.command('up').description('run everything on this machine: Redis, the API and workers')
   .option('--host <host>', 'address of the API; others than 127.0.0.1 need an API key first', env['MILLRACE_HOST'] ?? '127.0.0.1')
   .option('-p, --port <port>', 'port of the API; 0 picks a free one', wholeNumber, Number(env['MILLRACE_PORT'] ?? 8080))
-  .option('-w, --workers <count>', 'worker processes', wholeNumber, 1)
+  .option('-w, --workers <count>', 'worker processes: a number, min..max for as many as there is work for, or auto for 1 to one for each core', workers, 1)
   .addOption(dataOption('where the queue is kept across restarts'))
   .addOption(modelsOption())
   .addOption(keyOption())
@@ -203,7 +204,7 @@ webhooksCommand('redeliver [id]').description('send a delivery again that has en
     });
   });
 
-program.command('demo').description('start everything, classify 360 handwritten digits over HTTP, show how it went, stop')
+program.command('demo').description('start everything, classify 360 handwritten digits over HTTP, show how workers come and go with the load, stop')
   .addOption(modelsOption())
   .addOption(keyOption())
   .action((options: { models: string; key?: string }) => run(async () => (await demo({ ...options, ...redis }) ? exitCodes.done : exitCodes.failed)));
@@ -232,6 +233,14 @@ function wholeNumber(text: string): number {
 function atLeastOne(text: string): number {
   if (!/^[1-9]\d{0,11}$/.test(text)) throw new InvalidArgumentError('expected a whole number of at least 1');
   return Number(text);
+}
+
+function workers(text: string): number | WorkerRange {
+  if (text === 'auto') return { least: 1, most: availableParallelism() };
+  const [, least, most] = /^(\d{1,4})\.\.([1-9]\d{0,3})$/.exec(text) ?? [];
+  if (least === undefined && /^\d{1,4}$/.test(text)) return Number(text);
+  if (!(Number(least) <= Number(most))) throw new InvalidArgumentError('expected a whole number, min..max, or auto');
+  return { least: Number(least), most: Number(most) };
 }
 
 function ratio(text: string): number {

@@ -4,3 +4,4 @@ export { Lifecycle } from './lifecycle.ts';
 export { createLogger, type Logger, logLevels, printableUrl } from './logger.ts';
 export { buckets, Counter, createRegistry, Gauge, Histogram, type Registry } from './metrics.ts';
 export { lowerPriority } from './priority.ts';
+export { Service, type ServiceLog, type ServiceOptions, type ServiceState } from './service.ts';

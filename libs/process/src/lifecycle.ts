@@ -21,6 +21,8 @@ export class Lifecycle {
     process.on('disconnect', () => this.#onSignal('parent gone'));
     process.on('uncaughtException', (error) => this.fail(error));
     process.on('unhandledRejection', (error) => this.fail(error));
+    // It may have died while this process was loading its code.
+    if (isOrphan()) this.#onSignal('parent gone');
   }
 
   /** Registers how to end a part, in the order of starting. */
@@ -58,8 +60,16 @@ export class Lifecycle {
       }
     }
     this.#log.info('stopped');
+    // With the parent the readers of the log are gone. At an exit sonic-boom 4.2.1 tries for ever to write to a broken pipe.
+    if (isOrphan()) exitNow();
     process.exit(exitCode);
   }
+}
+
+/** Whether there was an IPC channel to a parent, and is none any more. Where there never was one, `connected` is missing. */
+function isOrphan(): boolean {
+  const { connected } = process as { readonly connected?: boolean };
+  return connected === false;
 }
 
 /** ONNX Runtime aborts a process that exits while a session runs, with a core dump; SIGKILL does not ask it. */

@@ -1,10 +1,10 @@
 // Backfills in Redis: what was asked for, how far each is, what is asked of it, and which coordinator has it. How far a backfill
 // is is written by the holder of its lease alone; everybody else only wishes.
-import { randomUUID } from 'node:crypto';
 import {
   type BackfillProgress, type BackfillRecord, type BackfillSpec, type BackfillWish, isActive, MillraceError, newBackfillId, unstarted, wishStates,
 } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
+import { KeyLease } from './lease.ts';
 import { backfillKeys } from './names.ts';
 
 export interface BackfillQuery {
@@ -107,10 +107,10 @@ export class BackfillStore {
 
   /** Takes a backfill; undefined where another coordinator has it. */
   async hold(id: string): Promise<HeldBackfill | undefined> {
-    const token = randomUUID();
-    if (await this.#redis.set(backfillKeys.lease(id), token, 'PX', leaseMs, 'NX') !== 'OK') return undefined;
+    const lease = new KeyLease(this.#redis, backfillKeys.lease(id), leaseMs);
+    if (!await lease.take()) return undefined;
     const record = await this.find(id);
-    const held = new HeldBackfill(this.#redis, { id, token, retentionSeconds: this.#retentionSeconds });
+    const held = new HeldBackfill(this.#redis, { id, lease, retentionSeconds: this.#retentionSeconds });
     if (record) return held;
     // Its retention is over.
     await this.#redis.srem(backfillKeys.open, id);
@@ -128,19 +128,19 @@ export class LeaseLost extends Error {
 export class HeldBackfill {
   readonly id: string;
   readonly #redis: Redis;
-  readonly #token: string;
+  readonly #lease: KeyLease;
   readonly #retentionSeconds: number;
 
-  constructor(redis: Redis, { id, token, retentionSeconds }: { id: string; token: string; retentionSeconds: number }) {
+  constructor(redis: Redis, { id, lease, retentionSeconds }: { id: string; lease: KeyLease; retentionSeconds: number }) {
     this.id = id;
     this.#redis = redis;
-    this.#token = token;
+    this.#lease = lease;
     this.#retentionSeconds = retentionSeconds;
   }
 
   /** Holds it for another lease. Rejects with `LeaseLost`. */
   async extend(): Promise<void> {
-    if (await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, leaseMs) === 0) throw new LeaseLost();
+    if (!await this.#lease.extend()) throw new LeaseLost();
   }
 
   async wish(): Promise<BackfillWish | undefined> {
@@ -153,13 +153,13 @@ export class HeldBackfill {
     const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
     const written = await this.#redis.millraceBackfillWrite(
       backfillKeys.backfill(this.id), backfillKeys.open, backfillKeys.lease(this.id),
-      this.id, this.#token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
+      this.id, this.#lease.token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
     );
     if (written === 0) throw new LeaseLost();
   }
 
   /** Another coordinator may take it at once. */
   async release(): Promise<void> {
-    await this.#redis.millraceExtend(backfillKeys.lease(this.id), this.#token, 0);
+    await this.#lease.release();
   }
 }

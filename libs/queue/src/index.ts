@@ -1,4 +1,5 @@
 export { Admission, type PoolLoad } from './admission.ts';
+export { untilArrival } from './arrivals.ts';
 export { type BackfillPageOf, type BackfillQuery, BackfillStore, HeldBackfill, leaseMs as backfillLeaseMs, LeaseLost } from './backfills.ts';
 export { Cancellations } from './cancellations.ts';
 export { ChunkMarks, type Span, type Suspicion } from './chunk-marks.ts';
@@ -20,6 +21,7 @@ export { KeyRate, type Quota, rateWindowSeconds } from './key-rate.ts';
 export { KeyRing } from './key-ring.ts';
 export { KeyStore, type NewKey } from './keys.ts';
 export { listPredictions, type ListQuery, type Page, type Position, type Summary } from './listing.ts';
+export { autoscalerLease, type KeyLease } from './lease.ts';
 export { StartListeners } from './listeners.ts';
 export { type Found, lookup, lookupSettled, type Wanted } from './lookup.ts';
 export { type BundleMarks, Marks } from './marks.ts';

@@ -35,9 +35,12 @@ export interface PoolKeys {
   chunks(backfillId: string): string;
   /** Pub/sub channel that tells workers which predictions were canceled. */
   readonly canceled: string;
-  /** BullMQ's own: the job hash, its lock, the list of waiting jobs. */
+  /** Which autoscaler scales the pool, until its lease ends. */
+  readonly autoscaler: string;
+  /** BullMQ's own: the job hash, its lock, the stream of what happens to jobs, the list of waiting jobs. */
   job(lane: Lane, bundleId: string): string;
   lock(lane: Lane, bundleId: string): string;
+  events(lane: Lane): string;
   list(lane: Lane, list: 'wait' | 'active' | 'prioritized'): string;
 }
 
@@ -68,8 +71,10 @@ export function keysOf(pool: string): PoolKeys {
     feed: (tenant) => `${prefix}:feed:${tenant}`,
     chunks: (backfillId) => `${prefix}:chunks:${backfillId}`,
     canceled: `${prefix}:canceled`,
+    autoscaler: `${prefix}:autoscaler`,
     job: (lane, bundleId) => `${prefix}:${lane}:${bundleId}`,
     lock: (lane, bundleId) => `${prefix}:${lane}:${bundleId}:lock`,
+    events: (lane) => `${prefix}:${lane}:events`,
     list: (lane, list) => `${prefix}:${lane}:${list}`,
   };
 }

@@ -4,7 +4,7 @@ import { type JobsOptions, Queue } from 'bullmq';
 import type { Redis } from './connection.ts';
 import { prefixOf } from './names.ts';
 
-/** BullMQ's event stream is not read by anyone here. */
+/** Nobody reads BullMQ's event stream; that something comes is all that an autoscaler looks for (arrivals.ts). */
 const eventStreamLength = 100;
 /** A handler only throws while Redis is away or a lock was lost: such a bundle is tried again for ever. */
 const retryForever = { attempts: Number.MAX_SAFE_INTEGER, backoff: { type: 'fixed', delay: 1000, jitter: 0.5 } } as const;

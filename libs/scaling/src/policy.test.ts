@@ -42,6 +42,8 @@ test('the first row starts the first replica, measured or not', () => {
 });
 
 test('an empty pool with no replica starts none', () => {
+  // In the millisecond in which an autoscaler starts, too.
+  expect(decide(initialState(0, 0), reading({ ready: 0 }), limits, 0)).toMatchObject({ desired: 0 });
   expect(last(play(600, () => ({}), { from: initialState(0, 0) }))).toMatchObject({ desired: 0, reason: 'idle' });
 });
 
@@ -111,6 +113,13 @@ test('to zero after the idle time, and not before', () => {
   const decisions = play(200, (second, ready) => (second === 10 ? served(1, ready) : { ready }));
   expect(decisions.findIndex(({ desired }) => desired === 0)).toBe(10 + limits.idleSeconds - 1);
   expect(last(play(2000, (_, ready) => ({ ready }), { with: { ...limits, minReplicas: 1 } }))).toMatchObject({ desired: 1 });
+});
+
+test('to any minimum after the idle time, whatever there was to do before', () => {
+  const decisions = play(200, (second, ready) => (second < 10 ? { rows: { online: 1000, bulk: 0 }, backlogSeconds: { online: 500, bulk: 0 }, ready } : { ready }), { with: { ...limits, minReplicas: 2 } });
+  expect(decisions[9]?.desired).toBeGreaterThan(10);
+  expect(decisions.findIndex(({ reason }) => reason === 'idle')).toBe(9 + limits.idleSeconds - 1);
+  expect(last(decisions)).toMatchObject({ desired: 2 });
 });
 
 test('after a scale-in that had to be taken back, the next waits longer', () => {

@@ -33,8 +33,9 @@ export function initialState(replicas: number, now: number): State {
 export function decide(before: State, reading: Reading | undefined, limits: Limits, now: number): Decision {
   if (!reading || now - reading.measuredAt > limits.staleSeconds * 1000 || !isSound(reading)) return hold(before, reading, limits);
   const state = observe(before, reading, limits, now);
-  const isBusy = state.busyAt === now;
-  if (!isBusy && limits.minReplicas === 0 && now - state.busyAt >= limits.idleSeconds * 1000) return scaleTo(0, 'idle', state, limits, now);
+  const isBusy = hasWork(reading);
+  const isIdle = !isBusy && now - state.busyAt >= limits.idleSeconds * 1000;
+  if (isIdle && (limits.minReplicas === 0 || state.desired > limits.minReplicas)) return scaleTo(limits.minReplicas, 'idle', state, limits, now);
 
   // An empty pool keeps one until it has been idle for long enough, and starts none.
   const need = needOf(state, { reading, limits, now, least: isBusy ? 1 : Math.min(1, state.desired) });
@@ -50,8 +51,11 @@ export function decide(before: State, reading: Reading | undefined, limits: Limi
 
 function observe(before: State, reading: Reading, limits: Limits, now: number): State {
   const { onlineArrivingPerSecond: value, measuredAt: at } = reading;
-  const isBusy = value > 0 || lanes.some((lane) => reading.rows[lane] > 0);
-  return { ...before, arriving: averageOf(before.arriving, { value, at, mayJump: isWaiting(reading, limits) }), busyAt: isBusy ? now : before.busyAt };
+  return { ...before, arriving: averageOf(before.arriving, { value, at, mayJump: isWaiting(reading, limits) }), busyAt: hasWork(reading) ? now : before.busyAt };
+}
+
+function hasWork({ onlineArrivingPerSecond, rows }: Reading): boolean {
+  return onlineArrivingPerSecond > 0 || lanes.some((lane) => rows[lane] > 0);
 }
 
 function scaleTo(desired: number, reason: Reason, state: State, limits: Limits, now: number): Decision {

@@ -34,7 +34,7 @@ export interface Limits {
   readonly utilisation: number;
   /** How long fewer must have been enough before replicas are taken away. */
   readonly scaleInDelaySeconds: number;
-  /** How long a pool must have been empty before it goes to no replica, where the minimum is 0. */
+  /** How long a pool must have been empty before it goes to its minimum at once. */
   readonly idleSeconds: number;
   /** An older reading counts as none. */
   readonly staleSeconds: number;

@@ -72,7 +72,7 @@ export function kedaOnListLength({ listLength, bulkListLength, pollingSeconds, m
       if (seconds % pollingSeconds === 0) {
         if (view.listed.online + view.listed.bulk > 0) activeAt = view.now;
         if (activeAt === view.now) desired = Math.max(1, desired);
-        else if (view.now - activeAt >= cooldownSeconds) desired = minReplicas;
+        else if (minReplicas === 0 && view.now - activeAt >= cooldownSeconds) desired = 0;
       }
       if (seconds % syncSeconds === 0 && desired > 0) {
         const recommended = Math.max(listRecommendation(view.listed.online, listLength, desired), listRecommendation(view.listed.bulk, bulkListLength, desired));

@@ -42,6 +42,12 @@ test('scaling in loses nothing: what was claimed is finished or handed back', ()
   expect(outcome.replicaSeconds).toBeLessThan(95);
 });
 
+test('a replica that is taken away while it starts costs until then', () => {
+  const wanted = [3, 1];
+  const hasty = { everySeconds: 10, decide: () => wanted.shift() ?? 1 };
+  expect(simulate(minute(1), { ...pool, replicas: 1, startSeconds: 20 }, hasty, 0)).toMatchObject({ replicaSeconds: 60 + 2 * 10, scaleEvents: 2 });
+});
+
 test('bulk rows wait for online ones, and are all served', () => {
   const traffic = withBackfill(minute(20), { at: 10, rows: 600, workSeconds: 0.1 });
   const { missed, bulkSeconds } = simulate(traffic, pool, fixedFleet(3), 0);

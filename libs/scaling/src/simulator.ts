@@ -224,7 +224,8 @@ class Run {
   }
 
   #end(replica: Replica, now: number): void {
-    this.#replicas.delete(replica);
+    // One that was taken away while it started becomes ready in the agenda all the same.
+    if (!this.#replicas.delete(replica)) return;
     this.#replicaSeconds += now - Math.max(0, replica.startedAt);
   }
 }

@@ -56,7 +56,7 @@ export function noisy(rate: (second: number) => number, { seconds, stepSeconds, 
   return (second) => rate(second) * (factors[Math.floor(second / stepSeconds)] as number);
 }
 
-/** On for a while and off for a while, both exponentially long. */
+/** On for a while and off for a while, both exponentially long. To be asked in order of time. */
 export function onOff(onRate: number, { seconds, onSeconds, offSeconds }: { seconds: number; onSeconds: number; offSeconds: number }, random: () => number): (second: number) => number {
   const changes: number[] = [];
   for (let at = 0; at < seconds; at += exponential(changes.length % 2 === 1 ? onSeconds : offSeconds, random)) changes.push(at);

@@ -1,37 +1,39 @@
-// `millrace demo`: starts everything, classifies scikit-learn's digits test split over HTTP, shows how it went and how a result
-// comes by webhook, stops.
+// `millrace demo`: starts everything, classifies scikit-learn's digits test split over HTTP, shows how it went, how a result
+// comes by webhook and how the fleet follows the load, stops.
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import type { ServiceLog } from '@millrace/process';
 import type { Prediction } from '@millrace/protocol';
 import { SingleBar } from 'cli-progress';
 import { Client } from '../client.ts';
+import { FleetLog } from '../embedded/fleet-log.ts';
 import { loopbackNetworks, startSystem } from '../embedded/system.ts';
 import { warnings } from '../logs.ts';
+import { type DemoDigit, demoFleet, demoFleetSettings, showFleet } from './demo-fleet.ts';
 import { demoRetrySeconds, demoWebhook } from './demo-webhook.ts';
 
-interface Digit {
-  readonly pixels: readonly number[];
-  readonly label: string;
-}
-
 interface Answer {
-  readonly digit: Digit;
+  readonly digit: DemoDigit;
   readonly prediction: Prediction;
   readonly latencyMs: number;
 }
 
 const concurrency = 64;
+const startSeconds = 30;
+const onPurpose = ['Redis may lose what is accepted', 'ended unexpectedly, starting it again'];
 const dataFile = fileURLToPath(new URL('../../../../deploy/data/digits-test.csv', import.meta.url));
 
-/** True where every prediction came back, and the webhook came. */
+/** True where every prediction came back, the webhook came, and the fleet did as promised. */
 export async function demo(options: { redisServer: string | undefined; redisUrl: string | undefined; models: string; key?: string }): Promise<boolean> {
   const out = process.stdout;
   const digits = await readDigits();
-  out.write('Starting Redis, the API, a worker and the dispatcher ...\n');
-  const env = { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: loopbackNetworks, MILLRACE_WEBHOOK_RETRY_SECONDS: demoRetrySeconds };
-  const system = await startSystem({ ...options, port: 0, workers: 1, env, onLog: warningsOnly() });
+  out.write('Starting Redis, the API, the dispatcher and the autoscaler with a worker ...\n');
+  const env = { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: loopbackNetworks, MILLRACE_WEBHOOK_RETRY_SECONDS: demoRetrySeconds, ...demoFleetSettings };
+  const fleet = new FleetLog();
+  const system = await startSystem({ ...options, port: 0, workers: demoFleet, env, onLog: onLog(fleet) });
   const client = new Client(system.url, options.key);
   try {
+    await fleet.until(({ ready }) => ready.size > 0, startSeconds);
     out.write(`Up at ${system.url}. Classifying the ${digits.length} handwritten digits of scikit-learn's test split, one prediction each, ${concurrency} at a time:\n\n`);
     const bar = new SingleBar({ format: '  {bar} {value}/{total}', barCompleteChar: '█', barIncompleteChar: '░', barsize: 40, stream: process.stdout, noTTYOutput: true, notTTYSchedule: 60_000 });
     bar.start(digits.length, 0);
@@ -40,16 +42,17 @@ export async function demo(options: { redisServer: string | undefined; redisUrl:
     const seconds = (performance.now() - startedAt) / 1000;
     bar.stop();
     out.write(`\n${report(answers, seconds)}\n`);
-    const [first] = digits as [Digit, ...Digit[]];
+    const [first] = digits as [DemoDigit, ...DemoDigit[]];
     const told = await demoWebhook(client, { model: 'digits', inputs: [[...first.pixels]] }, out);
-    return told && answers.length === digits.length;
+    const followed = await showFleet(client, digits, fleet, out);
+    return told && followed && answers.length === digits.length;
   } finally {
     await system.stop();
     out.write('Stopped.\n');
   }
 }
 
-async function readDigits(): Promise<Digit[]> {
+async function readDigits(): Promise<DemoDigit[]> {
   const [, ...lines] = (await readFile(dataFile, 'utf8')).trim().split('\n');
   return lines.map((line) => {
     const cells = line.split(',');
@@ -58,7 +61,7 @@ async function readDigits(): Promise<Digit[]> {
 }
 
 /** Sends every digit, so many at a time, in order. */
-async function classify(digits: readonly Digit[], client: Client, onAnswer: () => void): Promise<Answer[]> {
+async function classify(digits: readonly DemoDigit[], client: Client, onAnswer: () => void): Promise<Answer[]> {
   const answers: Answer[] = [];
   const rest = digits.values();
   const sender = async () => {
@@ -91,14 +94,17 @@ function report(answers: readonly Answer[], seconds: number): string {
 }
 
 /** The 8 × 8 image, darker where the ink is. */
-function drawing({ pixels }: Digit): string {
+function drawing({ pixels }: DemoDigit): string {
   const shades = ' ░▒▓█';
   const shade = (ink: number) => (shades[Math.round(ink / 4)] ?? ' ').repeat(2);
   return Array.from({ length: 8 }, (_, row) => `    ${pixels.slice(8 * row, 8 * row + 8).map(shade).join('')}`).join('\n');
 }
 
-/** Its Redis keeps nothing on purpose, so that warning is left out too. */
-function warningsOnly(): ReturnType<typeof warnings> {
+/** Its Redis keeps nothing on purpose, and a worker dies on purpose: of that is not warned. */
+function onLog(fleet: FleetLog): ServiceLog {
   const log = warnings();
-  return (service, fields) => { if (fields['msg'] !== 'Redis may lose what is accepted') log(service, fields); };
+  return (service, fields) => {
+    fleet.hear(service, fields);
+    if (!onPurpose.includes(String(fields['msg']))) log(service, fields);
+  };
 }

@@ -1,7 +1,7 @@
 // `millrace up`: everything on one machine, until Ctrl-C.
 import type { Model } from '@millrace/protocol';
 import { Client, ClientError } from '../client.ts';
-import { loopbackNetworks, startSystem } from '../embedded/system.ts';
+import { loopbackNetworks, startSystem, type WorkerRange } from '../embedded/system.ts';
 import { prettyLog } from '../logs.ts';
 import { untilSignal } from '../signals.ts';
 
@@ -10,7 +10,7 @@ export interface UpOptions {
   readonly redisUrl: string | undefined;
   readonly host: string;
   readonly port: number;
-  readonly workers: number;
+  readonly workers: number | WorkerRange;
   readonly models: string;
   readonly data: string;
   /** Networks (CIDR) that webhooks may go to although they are not public; this machine's own where it is not said and nobody else can ask for any. */
@@ -29,17 +29,22 @@ export async function up({ data, key, webhookAllowedNetworks, ...options }: UpOp
   const system = await startSystem({ ...options, dataDir: data, env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: networks }, onLog: prettyLog() });
   const models = await modelsOrRefusal(system.url, key);
   process.stdout.write(`
-Millrace is up: ${models ? `${models.length} models, ` : ''}${options.workers} ${options.workers === 1 ? 'worker' : 'workers'}.
+Millrace is up: ${models ? `${models.length} models, ` : ''}${inWords(options.workers)}.
 
   API        ${system.url}/api/v1
   Reference  ${system.url}/docs
-  Metrics    ${[system.url, ...system.workerUrls].map((url) => `${url}/metrics`).join('\n             ')}
+  Metrics    ${[system.url, ...system.workerUrls, system.autoscalerUrl].filter((url) => url !== undefined).map((url) => `${url}/metrics`).join('\n             ')}
 ${models ? example(system.url, models, key !== undefined) : keyNeeded}
 Ctrl-C stops it.
 
 `);
   await stopped;
   await system.stop();
+}
+
+function inWords(workers: number | WorkerRange): string {
+  if (typeof workers !== 'number') return `${workers.least} to ${workers.most} workers, as there is work`;
+  return `${workers} ${workers === 1 ? 'worker' : 'workers'}`;
 }
 
 const keyNeeded = `
