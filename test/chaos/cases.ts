@@ -56,8 +56,12 @@ export class Cases {
     return this.#of('iris', random);
   }
 
+  of(model: string): readonly Case[] {
+    return this.#byModel[model] ?? [];
+  }
+
   #of(model: string, random: () => number): Case {
-    const cases = this.#byModel[model] ?? [];
+    const cases = this.of(model);
     return cases[upTo(cases.length, random)] as Case;
   }
 }

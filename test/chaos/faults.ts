@@ -1,6 +1,8 @@
 // The faults. Each strikes a stage under load and says from which moments on its recovery counts.
 import type { Service } from '@millrace/process';
 import { lockMs } from '@millrace/queue';
+import type { Bulk } from './bulk.ts';
+import type { Cases } from './cases.ts';
 import { eventLoopOf } from './event-loop.ts';
 import type { History } from './history.ts';
 import { seconds, type Stage } from './stage.ts';
@@ -18,6 +20,8 @@ export interface Fault {
   readonly endsProcesses?: boolean;
   /** There is somebody who is told of results. In the long form there always is. */
   readonly told?: boolean;
+  /** Backfills can be run. */
+  readonly bulk?: boolean;
   /** Requests a second, where it is not the usual load. */
   readonly perSecond?: number;
   /** It takes workers away in the middle of their work, so `worker-crashed` is a right end. */
@@ -33,6 +37,7 @@ export interface Fault {
 export interface Form {
   readonly long: boolean;
   readonly random: () => number;
+  readonly cases: Cases;
 }
 
 const times = (count: number) => Array.from({ length: count }).keys();
@@ -53,6 +58,24 @@ function redisAway(awaySeconds: number, longOnly = false): Fault {
       return [performance.now()];
     },
   };
+}
+
+/** SIGKILL; resolves when it is there again. */
+async function kill({ name, pid }: Service, { history }: Stage): Promise<number> {
+  const over = history.disrupt(name);
+  process.kill(pid as number, 'SIGKILL');
+  const at = performance.now();
+  await history.next(name, `${name.replace(/ \d+$/, '')} is ready`);
+  over();
+  return at;
+}
+
+async function killRedis({ redis, history }: Stage): Promise<void> {
+  const over = history.disrupt();
+  await redis.kill();
+  await seconds(0.5);
+  await redis.revive();
+  over();
 }
 
 /** A worker stands still for longer than its locks last, and then goes on. */
@@ -231,29 +254,16 @@ export const faults: readonly Fault[] = [
     endsProcesses: true,
     recovery: 'told',
     async strike(stage, { long, random }) {
-      const { dispatcher, audience, redis, history } = stage;
+      const { dispatcher, audience } = stage;
       const kills: number[] = [];
-      const end = async (service: Service, ready: string) => {
-        const over = history.disrupt(service.name);
-        process.kill(service.pid as number, 'SIGKILL');
-        kills.push(performance.now());
-        await history.next(service.name, ready);
-        over();
-      };
-      const endRedis = async () => {
-        const over = history.disrupt();
-        await redis.kill();
-        await seconds(0.5);
-        await redis.revive();
-        over();
-      };
+      const end = async (service: Service) => { kills.push(await kill(service, stage)); };
       // Drawn before anything happens, so that it is up to the seed alone.
       const draw = (strike: (worker: Service) => Promise<void>) => Array.from({ length: long ? 10 : 1 }, () => ({ pause: (long ? 10 : 4) * random(), worker: stage.drawWorker(random), strike }));
       const plans = [
-        draw(() => end(dispatcher, 'dispatcher is ready')),
-        draw(() => end(audience?.receiver as Service, 'receiver is ready')),
-        draw((worker) => end(worker, 'worker is ready')),
-        draw(endRedis),
+        draw(() => end(dispatcher)),
+        draw(() => end(audience?.receiver as Service)),
+        draw((worker) => end(worker)),
+        draw(() => killRedis(stage)),
       ];
       await Promise.all(plans.map(async (plan) => {
         for (const { pause, worker, strike } of plan) {
@@ -261,6 +271,29 @@ export const faults: readonly Fault[] = [
           await strike(worker);
         }
       }));
+      return kills;
+    },
+  },
+  {
+    name: 'backfill',
+    title: '`kill -9` of workers, coordinator and Redis during a backfill, whose output is then complete and in order',
+    bulk: true,
+    takesWorkers: true,
+    endsProcesses: true,
+    recovery: 'rerun',
+    async strike(stage, { long, random, cases }) {
+      // Chunks are so small that workers, who are queued some ahead, do not come to the end while nobody coordinates.
+      const [rows, chunkRows] = long ? [1_000_000, 1000] : [15_000, 250];
+      const backfill = await (stage.bulk as Bulk).begin(stage.url, { model: 'digits-deep', cases: cases.of('digits-deep'), rows, chunkRows });
+      const kills: number[] = [];
+      const strikes = [async () => { kills.push(await kill(stage.drawWorker(random), stage)); }, async () => { kills.push(await kill(stage.dispatcher, stage)); }, () => killRedis(stage)];
+      const first = Math.floor(strikes.length * random());
+      const order = Array.from({ length: long ? 10 : 1 }, () => [...strikes.slice(first), ...strikes.slice(0, first)]).flat();
+      for (const [place, strike] of order.entries()) {
+        if (!await backfill.untilDone((place + 1) / (order.length + 2))) throw new Error(`the backfill ended before ${order.length - place} of the kills`);
+        await strike();
+      }
+      await backfill.check();
       return kills;
     },
   },

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Service, type ServiceLog } from '@millrace/process';
 import { freePort } from '../integration/free-port.ts';
 import { Audience } from './audience.ts';
+import { Bulk } from './bulk.ts';
 import { History } from './history.ts';
 import { Proxy } from './proxy.ts';
 import { ChaosRedis } from './redis.ts';
@@ -16,10 +17,21 @@ export interface StageOptions {
   readonly workers: number;
   /** Whether there are a dispatcher and a receiver. */
   readonly told: boolean;
+  /** Whether backfills can be run; then there is a dispatcher too. */
+  readonly bulk: boolean;
   /** How far their clocks are off, in turn. */
   readonly clocksOffMs: readonly number[];
   /** Takes what the processes log, but for their micro-batches. */
   readonly onLog: ServiceLog;
+}
+
+/** What the processes stand on. */
+interface Ground {
+  readonly redis: ChaosRedis;
+  readonly proxy: Proxy;
+  /** Of the API. */
+  readonly port: number;
+  readonly bulk: Bulk | undefined;
 }
 
 /** Enough for a receiver that is struck time and again. */
@@ -35,14 +47,16 @@ export class Stage {
   readonly workers: readonly Service[];
   readonly dispatcher: Service;
   readonly history: History;
+  readonly bulk: Bulk | undefined;
   #audience: Audience | undefined;
 
-  private constructor(redis: ChaosRedis, proxy: Proxy, port: number, { models, proxied, workers, clocksOffMs, onLog }: StageOptions) {
+  private constructor({ redis, proxy, port, bulk }: Ground, { models, proxied, workers, clocksOffMs, onLog }: StageOptions) {
     this.history = new History(onLog);
-    const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models, MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
+    const env = { REDIS_URL: proxied ? proxy.url : redis.url, MILLRACE_MODELS: models, MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', ...bulk?.env };
     const { hear } = this.history;
     this.redis = redis;
     this.proxy = proxy;
+    this.bulk = bulk;
     this.url = `http://127.0.0.1:${port}`;
     const service = (name: string, app: string, more: Record<string, string>, nodeArgs: readonly string[] = []) => new Service({
       name, args: [...nodeArgs, sourceOf(app)], env: { ...process.env, ...env, ...more }, readyMessage: `${app} is ready`, onLog: hear,
@@ -59,10 +73,10 @@ export class Stage {
   /** Resolves once the API serves, every worker claims and everybody who is told is there. */
   static async start(options: StageOptions): Promise<Stage> {
     const redis = await ChaosRedis.start(options.redisServer);
-    const stage = new Stage(redis, await Proxy.start(redis.port), await freePort(), options);
+    const stage = new Stage({ redis, proxy: await Proxy.start(redis.port), port: await freePort(), bulk: options.bulk ? await Bulk.open() : undefined }, options);
     try {
       await Promise.all([
-        stage.api.start(), ...stage.workers.map((worker) => worker.start()), options.told && stage.dispatcher.start(),
+        stage.api.start(), ...stage.workers.map((worker) => worker.start()), (options.told || options.bulk) && stage.dispatcher.start(),
       ]);
       if (options.told) stage.#audience = await Audience.start(stage.url, stage.history.hear);
     } catch (error) {
@@ -92,6 +106,7 @@ export class Stage {
     await this.#audience?.stop();
     this.proxy.stop();
     await this.redis.stop();
+    await this.bulk?.close();
   }
 }
 

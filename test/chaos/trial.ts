@@ -48,12 +48,12 @@ const calmSeconds = (long: boolean) => (long ? 3 : 1);
 const recoveryLimitSeconds = 60;
 
 export async function trial(fault: Fault, { seed, long, cases, redisServer, models, onLog }: TrialOptions): Promise<Trial> {
-  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, told: long || (fault.told ?? false), clocksOffMs: fault.clocksOffMs ?? [], onLog });
+  const stage = await Stage.start({ redisServer, models, proxied: fault.proxied ?? false, workers: long ? 3 : 2, told: long || (fault.told ?? false), bulk: fault.bulk ?? false, clocksOffMs: fault.clocksOffMs ?? [], onLog });
   try {
     const client = new Client(stage.url, stage.audience?.url);
     const load = new Load(client, cases, randomOf(seed), fault.perSecond);
     await seconds(calmSeconds(long));
-    const { moments, failures } = await struck(fault, { stage, client, long, seed });
+    const { moments, failures } = await struck(fault, { stage, client, long, seed, cases });
     await seconds(calmSeconds(long));
     await load.stop();
     const verdict = await check(client, fault.takesWorkers ?? false);
@@ -78,10 +78,10 @@ export async function trial(fault: Fault, { seed, long, cases, redisServer, mode
 }
 
 /** The moments from which recovery counts, once the system has recovered. */
-async function struck(fault: Fault, { stage, client, long, seed }: { stage: Stage; client: Client; long: boolean; seed: number }): Promise<{ moments: number[]; failures: string[] }> {
+async function struck(fault: Fault, { stage, client, long, seed, cases }: { stage: Stage; client: Client; long: boolean; seed: number; cases: Cases }): Promise<{ moments: number[]; failures: string[] }> {
   const moments: number[] = [];
   try {
-    moments.push(...await fault.strike(stage, { long, random: randomOf(seed + 1) }));
+    moments.push(...await fault.strike(stage, { long, random: randomOf(seed + 1), cases }));
     if (fault.recovery === 'served') await until(() => moments.every((moment) => client.servedAfter(moment) !== undefined), 'recovery', recoveryLimitSeconds);
     return { moments, failures: [] };
   } catch (error) {

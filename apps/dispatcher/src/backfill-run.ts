@@ -139,16 +139,16 @@ export class BackfillRun {
     const { storage: { engine }, version } = this.#options;
     const { id, spec: { model, data } } = this.#record;
     const { startedAt = Date.now() } = this.#progress;
-    const completedAt = Date.now();
     const manifest = await assemble(await this.#plan(), {
       work: this.#work, engine, target: this.#target, signal,
       facts: {
         id, model: { name: model.name, version: model.version, digest: model.digest }, versions: { millrace: version, node: process.versions.node },
-        startedAt: new Date(startedAt).toISOString(), finishedAt: new Date(completedAt).toISOString(),
+        startedAt: new Date(startedAt).toISOString(), finishedAt: new Date().toISOString(),
       },
     });
     const { rows: { input, output, failed }, errors } = manifest;
     const files = { manifest: namesBeside(data.output.uri).manifest, ...(errors && { errors: errors.uri }) };
+    const completedAt = Date.now();
     await this.#write(moved(this.#progress, 'completed', { completedAt, rows: { total: input, done: output, failed }, files }));
     this.#options.log.info({ backfillId: id, rows: input, failed, seconds: Math.round((completedAt - startedAt) / 1000) }, 'backfill completed');
     // What failed can be run again.

@@ -71,10 +71,12 @@ export class HeldChunk {
     return this.#rowsLeft;
   }
 
-  /** The next piece; undefined where all have begun. */
-  next(): ChunkPiece | undefined {
-    const span = this.#waiting.pop();
-    if (!span) return undefined;
+  /** The next piece, of so many rows at most; undefined where all have begun. */
+  next(mostRows: number): ChunkPiece | undefined {
+    const waiting = this.#waiting.pop();
+    if (!waiting) return undefined;
+    const span = { from: waiting.from, to: Math.min(waiting.to, waiting.from + mostRows) };
+    if (span.to < waiting.to) this.#waiting.push({ from: span.to, to: waiting.to });
     const { tensors, first } = this.#groupOf(span);
     const { job: { lane, priority }, claimedAt } = this.claim;
     return {
@@ -119,7 +121,9 @@ export class HeldChunk {
   #doneOf(group: Group): RowsDone[] {
     const pieces = this.#done.filter(({ span }) => this.#groupOf(span) === group).sort((a, b) => a.span.from - b.span.from);
     if (pieces.length === 0) return [];
-    const positions = pieces.flatMap(({ span: { from, to } }) => Array.from({ length: to - from }, (_, row) => positionIn(group, from + row)));
+    const positions = new Int32Array(pieces.reduce((sum, { span: { from, to } }) => sum + to - from, 0));
+    let at = 0;
+    for (const { span: { from, to } } of pieces) for (let row = from; row < to; row++) positions[at++] = positionIn(group, row);
     const outputs = joinRows(pieces.map((piece) => piece.outputs));
     const labels = labelsOf(outputs, this.version.manifest.labels, positions.length);
     return [{ positions, outputs, ...(labels && { labels }) }];

@@ -8,6 +8,7 @@ import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
 import type { WorkerMetrics } from './metrics.ts';
+import { Pace } from './pace.ts';
 import { fullRows, type PieceOwner } from './piece.ts';
 import type { Runner } from './runner.ts';
 
@@ -30,6 +31,7 @@ const mostLosses = 20;
 export class ChunkPredictor implements PieceOwner {
   readonly name = 'chunks';
   readonly #options: ChunkPredictorOptions;
+  readonly #pace = new Pace();
   /** In order of their claims. */
   readonly #held = new Set<HeldChunk>();
   #queuedRows = 0;
@@ -74,7 +76,10 @@ export class ChunkPredictor implements PieceOwner {
       const outcome = outcomes[place] as ItemOutcome;
       held.running--;
       if (held.givenUp) continue;
-      if (outcome.ok) held.complete(span, outcome);
+      if (outcome.ok) {
+        held.complete(span, outcome);
+        this.#pace.ran(held.version, { rows: outcome.batchRows, ms: outcome.inferenceMs, maxRows: fullRows(held.version) });
+      }
       else this.#fail(piece, outcome.error, alone && rows === 1);
       if (this.#options.runner.stopping) this.#handBackIfStill(held);
     }
@@ -146,13 +151,18 @@ export class ChunkPredictor implements PieceOwner {
     }
   }
 
-  /** Keeps as much before the inference threads as they can take up at once: a chunk's other rows wait here, as views. */
+  /**
+   * Keeps as much before the inference threads as they can take up at once: a chunk's other rows wait here, as views. While
+   * online predictions come that is one small piece: what stands there already can neither be cut nor be held back.
+   */
   #topUp(): void {
     const { runner, threads } = this.#options;
     for (const held of this.#held) {
       if (held.suspicious || runner.stopping) continue;
-      while (this.#queuedRows < 2 * threads * fullRows(held.version)) {
-        const piece = held.next();
+      const maxRows = fullRows(held.version);
+      const [mostRows, ahead] = runner.quiet ? [maxRows, 2 * threads * maxRows] : [this.#pace.rowsBesideOnline(held.version, maxRows), 1];
+      while (this.#queuedRows < ahead) {
+        const piece = held.next(mostRows);
         if (!piece) break;
         this.#queuedRows += piece.rows;
         runner.add(piece);
@@ -162,7 +172,7 @@ export class ChunkPredictor implements PieceOwner {
 
   #suspectNext(held: HeldChunk): void {
     const { runner } = this.#options;
-    const piece = runner.stopping ? undefined : held.next();
+    const piece = runner.stopping ? undefined : held.next(fullRows(held.version));
     if (!piece) return;
     const ended = () => {
       if (runner.stopping) this.#handBackIfStill(held);

@@ -27,10 +27,7 @@ export interface Suspect {
   readonly ended: () => void;
 }
 
-/**
- * While online predictions come, no bulk micro-batch is prepared behind one that runs: an online one would wait for both.
- * Only one that comes after so much quiet may have to.
- */
+/** Online predictions come, until none has for so long. */
 const quietMs = 1000;
 
 export class Runner {
@@ -49,6 +46,11 @@ export class Runner {
 
   get stopping(): boolean {
     return this.#stopping;
+  }
+
+  /** No online predictions come. */
+  get quiet(): boolean {
+    return Date.now() - this.#onlineAt > quietMs;
   }
 
   /** Whether something waits to run alone, or does. */
@@ -94,7 +96,8 @@ export class Runner {
       return;
     }
     const { engine } = this.#options;
-    const quiet = Date.now() - this.#onlineAt > quietMs;
+    // While online predictions come, no bulk micro-batch is prepared behind one that runs: they would wait for both.
+    const { quiet } = this;
     for (;;) {
       const next = this.#batcher.next(Date.now(), (version, full, lane) => (lane === 'online' ? engine.canTake(version, full) : !suspect && engine.canTake(version, full && quiet)));
       if (next.kind === 'hold') this.#holdTimer = setTimeout(() => this.pump(), next.ms);

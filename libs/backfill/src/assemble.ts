@@ -1,10 +1,10 @@
 // Puts the parts together, in order: the output, the error file, the manifest. Text is copied byte by byte, as the
 // workers wrote it; Parquet goes through DuckDB once more. Nothing stands under a final name before all of it is known to be whole.
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { MillraceError } from '@millrace/protocol';
-import { storageFailure } from './disk.ts';
+import { csvField } from './csv-text.ts';
+import { piecesOf, storageFailure } from './disk.ts';
 import { copyTo, type Engine } from './engine.ts';
 import { type FileSummary, type Manifest, manifestOf, type RunFacts } from './manifest.ts';
 import { digestOf, type Part, type PartFile } from './part.ts';
@@ -61,6 +61,9 @@ export async function assemble(plan: Plan, options: AssembleOptions): Promise<Ma
   }
 }
 
+/** Half of DuckDB's own: with two threads, 5,000,000 rows of 10 float32 take 98 MB in place of 111. */
+const rowGroupRows = 65_536;
+
 type Digest = Pick<FileSummary, 'sha256' | 'sizeBytes'>;
 
 /** Every chunk has its part, and the rows of one begin where those of the last end. */
@@ -83,7 +86,7 @@ async function completeParts(work: WorkPlace): Promise<readonly Part[]> {
 
 function headerOf(plan: Plan): string {
   if (plan.outputFormat !== 'csv') return '';
-  return `${outputColumns(plan).map((name) => (/[",\r\n]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name)).join(',')}\n`;
+  return `${outputColumns(plan).map(csvField).join(',')}\n`;
 }
 
 async function joinText(files: readonly PartFile[], header: string, path: string, { work, signal }: AssembleOptions): Promise<Digest> {
@@ -117,9 +120,9 @@ async function copyChecked(file: PartFile, work: WorkPlace, write: (bytes: Uint8
   const copy = await work.fetch(file.name);
   try {
     const hash = createHash('sha256');
-    for await (const piece of createReadStream(copy.path, { highWaterMark: 1024 * 1024, ...(signal && { signal }) })) {
-      hash.update(piece as Buffer);
-      await write(piece as Buffer);
+    for await (const piece of piecesOf(copy.path, signal)) {
+      hash.update(piece);
+      await write(piece);
     }
     checkDigest(file, hash);
   } finally {
@@ -144,7 +147,7 @@ async function mergeParquet(parts: readonly Part[], written: number, path: strin
       if ((await digestOf(copy.path)).sha256 !== data.sha256) throw damaged(data.name);
     }
     const select = `FROM read_parquet([${copies.map((copy) => literal(copy.path)).join(', ')}])`;
-    const rows = await engine.use((connection) => copyTo(connection, { select, path, options: 'FORMAT parquet, COMPRESSION zstd' }), signal);
+    const rows = await engine.use((connection) => copyTo(connection, { select, path, options: `FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${rowGroupRows}` }), signal);
     if (rows !== written) throw new Error(`the output has ${rows} rows, and should have ${written}`);
   } finally {
     for (const copy of copies) await copy.release();

@@ -26,7 +26,7 @@ async function read(input: Partial<BackfillData['input']> & { readonly uri: stri
   const open = await trial.open(plan, chunk as Chunk);
   await open.close();
   return {
-    groups: open.groups.map((group) => ({ positions: positionsOf(group), tensors: group.tensors })),
+    groups: open.groups.map((group) => ({ positions: [...positionsOf(group)], tensors: group.tensors })),
     refused: open.refused.map(({ position, reason }) => [position, reason]),
   };
 }

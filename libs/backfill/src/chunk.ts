@@ -10,7 +10,7 @@ import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import type { LocalInputs } from './local-inputs.ts';
 import { type Chunk, type Plan, usedColumns } from './plan.ts';
-import { mayBePlain, readPlainNumbers } from './plain-numbers.ts';
+import { mayBePlain, type PlainRows, readPlainNumbers } from './plain-numbers.ts';
 import { keptSql, parquetSql, selectInputs, sourceSql, type Mode } from './read-sql.ts';
 import { refusalOf } from './refusal.ts';
 import { takeApart } from './take-apart.ts';
@@ -38,6 +38,8 @@ export interface OpenChunk {
   /** One for each shape that rows have: one, unless the model takes rows of varying length. */
   readonly groups: readonly RowGroup[];
   readonly refused: readonly RefusedRow[];
+  /** The id and the carried columns as texts, where they are at hand; else DuckDB has them. */
+  readonly kept?: PlainRows['kept'] | undefined;
   /** Holds the table `__kept`: the id and the carried columns of every row, in order, where the plan has any. */
   readonly connection: DuckDBConnection;
   /** The block, or the Parquet file. */
@@ -79,10 +81,11 @@ interface Reading {
   readonly signal: AbortSignal | undefined;
 }
 
-async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused'>> {
+async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused' | 'kept'>> {
   const { plan, chunk, path, connection, signal } = reading;
-  const whole = await readPlainly(reading) ?? await readStrictly(reading);
-  if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [] };
+  const plain = await readPlainly(reading);
+  const whole = plain?.inputs ?? await readStrictly(reading);
+  if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [], kept: plain?.kept };
   const apart = 'block' in chunk.data ? await takeApart({ plan, chunk, path, connection, signal }) : undefined;
   const inputs = await readInputs(reading, apart ? '__careful' : parquetRows(path, chunk), 'tolerant');
   if (apart) await keep(reading, '__careful', 'tolerant');
@@ -97,10 +100,14 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
 }
 
 /** Undefined where the block holds more than plain numbers. */
-async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<readonly InputValues[] | undefined> {
-  const plain = 'block' in chunk.data && mayBePlain(plan) ? await readPlainNumbers(plan, await readFile(path), chunk.rows, signal) : undefined;
+async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<PlainRows | undefined> {
+  if (!('block' in chunk.data) || !mayBePlain(plan)) return undefined;
+  const bytes = await readFile(path);
+  const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
+  // Given back at once: left to the garbage collector, it would make it look at everything there is.
+  if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
-  return plain?.inputs;
+  return plain;
 }
 
 /** Undefined where any row is in doubt. */

@@ -74,3 +74,24 @@ export function storageFailure(place: string, error: unknown): unknown {
   const code = codeOf(error);
   return code === '' ? error : new MillraceError('storage-unavailable', `${place}: ${reasons[code] ?? code}`, { cause: error });
 }
+
+const pieceBytes = 256 * 1024;
+
+/**
+ * The bytes of a file. A piece is good until the next one is asked for: one buffer serves for all, for each 64 MB that are
+ * allocated outside of its heap make V8 mark all that is in it.
+ */
+export async function* piecesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const file = await open(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafe(pieceBytes);
+    for (;;) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await file.read(buffer);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -45,7 +45,7 @@ export async function appendOutcome(connection: DuckDBConnection, plan: Plan, do
     for (let from = 0; from < positions.length; from += step) {
       const rows = Math.min(step, positions.length - from);
       const vectors = DuckDBDataChunk.create(columns, rows);
-      writeBytes(vectorAt(vectors, 0), bytesOf(Int32Array.from(positions.slice(from, from + rows))));
+      writeBytes(vectorAt(vectors, 0), bytesOf(positions.subarray(from, from + rows)));
       for (const [index, output] of plan.outputs.entries()) writeRows(vectorAt(vectors, index + 1), output, tensors[index] as Tensor, { from, rows });
       if (plan.labels) writeStrings(vectorAt(vectors, columns.length - 1), (labels ?? []).slice(from, from + rows), rows);
       appender.appendDataChunk(vectors);

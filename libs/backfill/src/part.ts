@@ -1,13 +1,13 @@
 // Writes what became of a chunk: its output rows in the output's own format, and its failed rows beside them. A part
 // counts when its record is there, and the first record stays: a chunk that ran twice leaves one part.
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import type { ErrorCode, Tensors } from '@millrace/protocol';
 import { keepParquetRows, type OpenChunk } from './chunk.ts';
-import { writeAtomically } from './disk.ts';
+import { csvText } from './csv-text.ts';
+import { piecesOf, writeAtomically } from './disk.ts';
 import { copyTo, engineFailure, rowsOfQuery } from './engine.ts';
 import { originalsOf } from './originals.ts';
 import { appendOutcome, createOutcomeTable } from './outcome-table.ts';
@@ -19,7 +19,7 @@ import type { WorkPlace } from './work-place.ts';
 /** Rows that ran together. */
 export interface RowsDone {
   /** Their positions in the chunk. */
-  readonly positions: readonly number[];
+  readonly positions: Int32Array;
   /** By output name; `[rows, …]`. */
   readonly outputs: Tensors;
   /** One a row, where the plan has labels. */
@@ -61,7 +61,7 @@ export interface Part {
 export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, { work }: { readonly work: WorkPlace }): Promise<Part> {
   const { chunk } = open;
   const failed = [...open.refused.map(({ position, reason }): RowFailed => ({ position, code: 'invalid-row', reason })), ...outcome.failed].sort((a, b) => a.position - b.position);
-  checkComplete(chunk.rows, [...outcome.done.flatMap(({ positions }) => positions), ...failed.map(({ position }) => position)]);
+  checkComplete(chunk.rows, [...outcome.done.map(({ positions }) => positions), failed.map(({ position }) => position)]);
   await keepParquetRows(plan, open);
   const data = await putFile(work, chunkName(chunk.index), plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
   const errors = failed.length > 0
@@ -96,11 +96,11 @@ async function commit(work: WorkPlace, part: Part): Promise<Part> {
   return first;
 }
 
-function checkComplete(rows: number, positions: readonly number[]): void {
+function checkComplete(rows: number, outcomes: readonly (Int32Array | readonly number[])[]): void {
   const seen = new Uint8Array(rows);
-  for (const position of positions) seen[position] = (seen[position] ?? 0) + 1;
+  for (const positions of outcomes) for (const position of positions) seen[position] = (seen[position] ?? 0) + 1;
   const wrong = seen.findIndex((times) => times !== 1);
-  if (wrong !== -1 || positions.length !== rows) throw new Error(`row ${wrong} of a chunk has ${seen[wrong]} outcomes, and not one`);
+  if (wrong !== -1 || outcomes.reduce((sum, { length }) => sum + length, 0) !== rows) throw new Error(`row ${wrong} of a chunk has ${seen[wrong]} outcomes, and not one`);
 }
 
 /** Files are named by their content: a second writer's other content never takes the place of the first's. */
@@ -121,14 +121,16 @@ async function putFile(work: WorkPlace, stem: string, extension: string, write: 
 export async function digestOf(path: string): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
   const hash = createHash('sha256');
   let sizeBytes = 0;
-  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
-    hash.update(piece as Buffer);
-    sizeBytes += (piece as Buffer).length;
+  for await (const piece of piecesOf(path)) {
+    hash.update(piece);
+    sizeBytes += piece.length;
   }
   return { sha256: hash.digest('hex'), sizeBytes };
 }
 
-async function writeRows(plan: Plan, { chunk, connection }: OpenChunk, { done }: Outcome, path: string): Promise<void> {
+async function writeRows(plan: Plan, { chunk, connection, kept }: OpenChunk, { done }: Outcome, path: string): Promise<void> {
+  const text = csvText(plan, done, { ...chunk, kept });
+  if (text) return writeFile(path, text);
   await createOutcomeTable(connection, plan);
   const finite = await appendOutcome(connection, plan, done);
   const content: PartContent = { firstRow: chunk.firstRow, ordered: isOrdered(done), finite };

@@ -149,8 +149,8 @@ test('rows that the model refused stand in the error file with their original', 
   const [done] = outcomeOf(open, addPairs, plan).done;
   if (!done) throw new Error('no rows');
   const outputs = addPairs({ x: { dtype: 'float32', shape: [4, 2], data: new Uint8Array(Float32Array.from([0, 1, 1, 1, 3, 1, 4, 1]).buffer) } }, 4);
-  await expect(writePart(plan, open, { done: [{ positions: [0, 1, 3, 4], outputs }], failed: [] }, { work: trial.work })).rejects.toThrow('row 2 of a chunk has 0 outcomes, and not one');
-  await writePart(plan, open, { done: [{ positions: [0, 1, 3, 4], outputs }], failed: [{ position: 2, code: 'model-failed', reason: 'too hot' }] }, { work: trial.work });
+  await expect(writePart(plan, open, { done: [{ positions: Int32Array.of(0, 1, 3, 4), outputs }], failed: [] }, { work: trial.work })).rejects.toThrow('row 2 of a chunk has 0 outcomes, and not one');
+  await writePart(plan, open, { done: [{ positions: Int32Array.of(0, 1, 3, 4), outputs }], failed: [{ position: 2, code: 'model-failed', reason: 'too hot' }] }, { work: trial.work });
   await open.close();
   await trial.assemble(plan);
   expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual([[1, 1], [2, 2], [4, 4], [5, 5]]);

@@ -150,11 +150,11 @@ export function outcomeOf({ groups }: Pick<OpenChunk, 'groups'>, model: Model, {
     failed: [],
     done: groups.map((group) => ({
       positions: positionsOf(group), outputs: model(group.tensors, group.rows),
-      ...(labels && { labels: positionsOf(group).map((position) => `label ${position}`) }),
+      ...(labels && { labels: Array.from(positionsOf(group), (position) => `label ${position}`) }),
     })),
   };
 }
 
-export function positionsOf({ positions, rows }: RowGroup): readonly number[] {
-  return positions ?? Array.from({ length: rows }, (_, position) => position);
+export function positionsOf({ positions, rows }: RowGroup): Int32Array {
+  return positions ? Int32Array.from(positions) : Int32Array.from({ length: rows }, (_, position) => position);
 }

@@ -25,8 +25,9 @@ export interface SystemOptions {
   readonly workers: number | WorkerRange;
   /** Further settings by variable name, for all processes alike. */
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Arguments for the API's Node process. */
+  /** Arguments for the Node processes of API and workers. */
   readonly apiNodeArgs?: readonly string[] | undefined;
+  readonly workerNodeArgs?: readonly string[] | undefined;
   readonly redisArgs?: readonly string[] | undefined;
   /** Is waited for when Redis serves and nothing else has been started. */
   readonly prepare?: ((redisUrl: string) => Promise<void>) | undefined;
@@ -86,7 +87,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       start('api', 'api', { MILLRACE_HOST: options.host ?? '127.0.0.1', MILLRACE_PORT: String(options.port) }, options.apiNodeArgs),
       options.dispatcher === false ? undefined : start('dispatcher', 'dispatcher', { MILLRACE_METRICS_PORT: '0' }),
       range && start('autoscaler', 'autoscaler', { MILLRACE_POOLS: `default=${range.least}..${range.most}`, MILLRACE_METRICS_PORT: '0' }),
-      ...Array.from({ length: count }, (_, index) => start(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0' })),
+      ...Array.from({ length: count }, (_, index) => start(`worker ${index + 1}`, 'worker', { MILLRACE_METRICS_PORT: '0' }, options.workerNodeArgs)),
     ]);
     return {
       url: String(api.ready['url']),
