@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { reportAndExit } from './command.mjs';
+import { privateFolders } from './private-folders.mjs';
 import { setUp } from './setup.mjs';
 
 const startsRedis = new Set(['up', 'demo', 'bench']);
@@ -18,6 +19,8 @@ const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const child = spawn(node, [main, ...commandLine], {
   stdio: 'inherit',
   env: {
+    // Node keeps there what it has made of the sources: processes start with little more than half the work.
+    NODE_COMPILE_CACHE: privateFolders('compiled')[0],
     ...process.env,
     ...(redisServer !== undefined && { MILLRACE_REDIS_SERVER: redisServer }),
     ...(wrk !== undefined && { MILLRACE_WRK: wrk }),
