@@ -12,7 +12,7 @@ import type { NamedTensor } from './thread-messages.ts';
 
 const open = async (name: string): Promise<Session> => {
   const { path, id, batched } = await sampleVersion(name);
-  return openSession({ path, digest: id.digest, threads: 1, executionProviders: [], batched });
+  return openSession({ path, digest: id.digest, threads: 1, executionProviders: ['cpu'], batched });
 };
 
 /** Counts the runs of a session. */
