@@ -26,8 +26,12 @@ export interface CourierOptions {
 interface Lane {
   readonly host: string;
   readonly breaker: Breaker;
+  /** New and not begun. */
+  readonly fresh: FirstTry[];
   /** Claimed and not begun. */
   readonly claimed: ClaimedDelivery[];
+  /** Attempts ever begun. */
+  begun: number;
   running: number;
   claiming: boolean;
   /** Whether Redis may hold more that is due. */
@@ -36,6 +40,8 @@ interface Lane {
   ahead: number;
   /** Attempts that have ended since `ahead` was set. */
   ended: number;
+  /** When the last one did. */
+  endedAt: number;
   usedAt: number;
 }
 
@@ -46,6 +52,10 @@ const mostRunning = 1024;
 /** Claimed ahead for each attempt that a host may have; more where it takes more between two looks. */
 const claimAhead = 4;
 const mostAhead = 2048;
+/** A host that takes so many between two looks begins what one turn of new ones has within `movesMs`. */
+const fastAhead = 1024;
+/** A host that takes all it can be sent has ended an attempt within this time: it will soon take more. */
+const movesMs = 25;
 /** Lanes of hosts that were not used for so long are forgotten, and with them that they failed. */
 const forgottenMs = 900_000;
 const marginMs = 5000;
@@ -101,28 +111,29 @@ export class Courier {
     while (this.#ended.length > 0 || this.#writing) await this.#write();
   }
 
-  /** Whether a new delivery may be tried before it is written down: not where older ones wait for its host. */
+  /**
+   * Whether a new delivery may be tried before it is written down: where its host stands still it would wait, and older ones
+   * go first but where so many are taken that these hardly wait for each other.
+   */
   mayTry(host: string): boolean {
-    const { more, claiming, breaker } = this.#laneOf(host);
-    return !(this.#stopping || more || claiming || breaker.openUntil !== undefined);
+    const { more, claiming, breaker, running, endedAt, ahead } = this.#laneOf(host);
+    const moves = running < this.#options.perHost || performance.now() - endedAt < movesMs;
+    return moves && (!(more || claiming) || ahead >= fastAhead) && !this.#stopping && breaker.openUntil === undefined;
   }
 
   /** Tries these as soon as their hosts have room. */
   begin(tries: readonly FirstTry[]): void {
-    for (const one of tries) this.#laneOf(one.host).claimed.push(one);
+    for (const one of tries) this.#laneOf(one.host).fresh.push(one);
     for (const host of new Set(tries.map(({ host }) => host))) this.#pump(this.#laneOf(host));
   }
 
   /** Takes back those that have not begun, and gives them. */
   takeBack(tries: readonly FirstTry[]): Set<FirstTry> {
-    const asked = new Set<ClaimedDelivery>(tries);
+    const asked = new Set(tries);
     const back = new Set<FirstTry>();
     for (const host of new Set(tries.map(({ host }) => host))) {
-      const { claimed } = this.#laneOf(host);
-      for (const one of claimed.splice(0)) {
-        if (one instanceof FirstTry && asked.has(one)) back.add(one);
-        else claimed.push(one);
-      }
+      const { fresh } = this.#laneOf(host);
+      for (const one of fresh.splice(0)) (asked.has(one) ? back.add(one) : fresh.push(one));
     }
     return back;
   }
@@ -161,14 +172,14 @@ export class Courier {
     for (const [host, lane] of this.#lanes) {
       lane.ahead = Math.max(claimAhead * this.#options.perHost, Math.min(mostAhead, lane.ended));
       lane.ended = 0;
-      if (lane.running === 0 && lane.claimed.length === 0 && !lane.claiming && lane.usedAt < before) this.#lanes.delete(host);
+      if (lane.running === 0 && lane.fresh.length === 0 && lane.claimed.length === 0 && !lane.claiming && lane.usedAt < before) this.#lanes.delete(host);
     }
   }
 
   #laneOf(host: string): Lane {
     let lane = this.#lanes.get(host);
     if (!lane) {
-      lane = { host, breaker: new Breaker(), claimed: [], running: 0, claiming: false, more: false, ahead: claimAhead * this.#options.perHost, ended: 0, usedAt: 0 };
+      lane = { host, breaker: new Breaker(), fresh: [], claimed: [], begun: 0, running: 0, claiming: false, more: false, ahead: claimAhead * this.#options.perHost, ended: 0, endedAt: -Infinity, usedAt: 0 };
       this.#lanes.set(host, lane);
     }
     lane.usedAt = performance.now();
@@ -179,12 +190,12 @@ export class Courier {
   #pump(lane: Lane): void {
     const { perHost, timeoutMs } = this.#options;
     const { claimed, breaker } = lane;
-    while (claimed.length > 0 && lane.running < perHost && !this.#stopping) {
+    for (let queue = nextQueue(lane); queue && lane.running < perHost && !this.#stopping; queue = nextQueue(lane)) {
       if (this.#running >= mostRunning) return void this.#crowded.add(lane);
       const now = performance.now();
       // One that would outlast its lease is left to whoever claims it then.
-      if ((claimed[0] as ClaimedDelivery).leaseEndsAt < now + timeoutMs + marginMs) claimed.shift();
-      else if (breaker.mayStart(now)) void this.#carry(lane, claimed.shift() as ClaimedDelivery);
+      if ((queue[0] as ClaimedDelivery).leaseEndsAt < now + timeoutMs + marginMs) queue.shift();
+      else if (breaker.mayStart(now)) void this.#carry(lane, queue.shift() as ClaimedDelivery);
       else return this.#giveBack(lane);
     }
     if (lane.more && !lane.claiming && !this.#stopping && claimed.length <= lane.ahead / 2) void this.#claim(lane);
@@ -218,6 +229,7 @@ export class Courier {
     const { postbox, log, metrics } = this.#options;
     this.#running++;
     lane.running++;
+    lane.begun++;
     if (claimed instanceof FirstTry) claimed.begin();
     const at = Date.now();
     try {
@@ -246,6 +258,7 @@ export class Courier {
     }
     lane.running--;
     lane.ended++;
+    lane.endedAt = performance.now();
     this.#running--;
     if (this.#stopping) {
       if (this.#running === 0) this.#idle.resolve();
@@ -287,9 +300,9 @@ export class Courier {
   }
 
   /** What was claimed ahead may be claimed again at once, but for what has waited too long for its host. */
-  #giveBack({ claimed }: Lane): void {
+  #giveBack({ fresh, claimed }: Lane): void {
     const before = Date.now() - this.#options.longestMs;
-    for (const delivery of claimed.splice(0)) {
+    for (const delivery of [...fresh.splice(0), ...claimed.splice(0)]) {
       if (delivery.record.createdAt < before && !this.#stopping) this.#giveUp(delivery, 'The host did not answer for too long');
       else this.#end(delivery, delivery.record, 0);
     }
@@ -323,6 +336,12 @@ export class Courier {
       }
     }
   }
+}
+
+/** New ones and claimed ones in turn, so that neither wait for the other; undefined where there are none. */
+function nextQueue({ fresh, claimed, begun }: Lane): ClaimedDelivery[] | undefined {
+  const queues = begun % 2 === 0 ? [fresh, claimed] : [claimed, fresh];
+  return queues.find(({ length }) => length > 0);
 }
 
 function attemptOf(at: number, result: AttemptResult): Attempt {

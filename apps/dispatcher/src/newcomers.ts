@@ -1,11 +1,12 @@
 // New deliveries: tried at once where their hosts take them, and written down with what came of it.
-import { setTimeout as delay } from 'node:timers/promises';
 import { type DeliveryStore, hostOf, type NewDelivery, type UnwrittenDelivery, unwrittenOf } from '@millrace/queue';
 import type { Courier } from './courier.ts';
 import { FirstTry } from './first-try.ts';
 
-/** What has not begun or ended by then is written down as it is: who needs longer costs a second write. */
-const quickMs = 100;
+/** What has not begun by then is due in Redis: others wait meanwhile. */
+const beginMs = 25;
+/** What has not ended by then is written down as it is: who needs longer costs a second write. */
+const endMs = 100;
 
 export class Newcomers {
   readonly #courier: Courier;
@@ -39,13 +40,13 @@ export class Newcomers {
     const { tries = [], others = [] } = Object.groupBy(all, ({ record }) => (record.status === 'pending' && courier.mayTry(hostOf(record)) ? 'tries' : 'others'));
     const first = tries.map((one) => new FirstTry(one));
     courier.begin(first);
-    await whileQuick(first.map(({ begun }) => begun));
+    await atMost(beginMs, first.map(({ begun }) => begun));
     const late = courier.takeBack(first);
     return { begun: first.filter((one) => !late.has(one)), others: [...others, ...late] };
   }
 
   async #write({ begun, others }: { readonly begun: readonly FirstTry[]; readonly others: readonly UnwrittenDelivery[] }): Promise<void> {
-    await whileQuick(begun.map(({ over }) => over));
+    await atMost(endMs, begun.map(({ over }) => over));
     const running = begun.filter(({ finished }) => !finished);
     try {
       const leases = await this.#deliveries.write([...others.map(({ record, body }) => ({ record, body })), ...begun.map(stateOf)]);
@@ -63,9 +64,11 @@ function stateOf({ record, body, finished }: FirstTry): UnwrittenDelivery {
   return finished ? { record: finished.record, body, waitMs: finished.waitMs } : { record, body, running: true };
 }
 
-async function whileQuick(promises: readonly Promise<void>[]): Promise<void> {
+/** Waits for all of them, but no longer than so many milliseconds. */
+async function atMost(ms: number, promises: readonly Promise<void>[]): Promise<void> {
   if (promises.length === 0) return;
-  const over = new AbortController();
-  await Promise.race([Promise.all(promises), delay(quickMs, undefined, { signal: over.signal }).catch(() => { /* it was quick */ })]);
-  over.abort();
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([Promise.all(promises), late]);
+  clearTimeout(timer);
 }

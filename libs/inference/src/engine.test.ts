@@ -166,10 +166,12 @@ describe('loading', () => {
     expect(engine.sessions).toBe(0);
   });
 
-  test('preloads as many instances as the manifest wants', async () => {
+  test('preloads as many instances as the manifest wants, which are all where it says nothing', async () => {
     await started({ threads: 2 });
-    await engine.preload(await sampleVersion('iris', { manifest: { instances: 8 } }));
-    expect(engine.sessions).toBe(2);
+    await engine.preload(await sampleVersion('iris', { manifest: { instances: 1 } }));
+    expect(engine.sessions).toBe(1);
+    await engine.preload(await sampleVersion('digits'));
+    expect(engine.sessions).toBe(3);
   });
 });
 
@@ -190,7 +192,7 @@ describe('canTake', () => {
 
   test('a version keeps to its instances', async () => {
     await started({ threads: 2 });
-    const [alone, twice] = [await sampleVersion('iris'), await sampleVersion('digits', { manifest: { instances: 2 } })];
+    const [alone, twice] = [await sampleVersion('iris', { manifest: { instances: 1 } }), await sampleVersion('digits', { manifest: { instances: 2 } })];
     const running = [engine.run(alone, [flower])];
     expect([engine.canTake(alone, false), engine.canTake(alone, true), engine.canTake(twice, false)]).toEqual([false, true, true]);
     running.push(engine.run(twice, [floats('image', Array.from({ length: 64 }, () => 0))]));

@@ -7,11 +7,13 @@ import { aliasPattern, describe, maxFaults, poolPattern } from '@millrace/protoc
 import type { Manifest } from './model.ts';
 import { ModelRefused } from './model-refused.ts';
 
-/** What a model without a model.yaml gets. */
+const mostInstances = 64;
+
+/** What a model without a model.yaml gets. As many sessions as a worker has threads: with fewer, some of them would stand idle. */
 export const defaultManifest: Manifest = {
   pool: 'default',
   batching: { maxRows: 64, maxDelayMs: 0 },
-  instances: 1,
+  instances: mostInstances,
   threads: 1,
   executionProviders: ['cpu'],
   labels: [],
@@ -34,7 +36,7 @@ const keys = {
     { max_rows: wholeNumber(1, 65_536), max_delay_ms: wholeNumber(0, 60_000) },
     { ...closed, description: 'a map of max_rows and max_delay_ms' },
   )),
-  instances: wholeNumber(1, 64),
+  instances: wholeNumber(1, mostInstances),
   threads: wholeNumber(1, 256),
   execution_providers: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z][a-z0-9_-]{0,30}$', description: 'a name such as cpu or cuda' }), {
     minItems: 1, uniqueItems: true, description: 'a list of at least one name, none twice',

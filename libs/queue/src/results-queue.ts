@@ -33,8 +33,8 @@ const group = 'dispatchers';
 const blockMs = 5000;
 /** An entry has up to 64 events, and each of them may be told to 50 endpoints. */
 const entriesPerRead = 16;
-/** Reads whose events are being dealt with: receivers that take their time do not keep the next ones. */
-const readsAtOnce = 8;
+/** Entries that are being dealt with: receivers that take their time do not keep the next ones, and what is read is soon begun. */
+const entriesAtOnce = 64;
 /** What a dispatcher has not dealt with by then is another's: its own work takes far less. */
 const abandonedMs = 15_000;
 const rescueEveryMs = 5000;
@@ -48,7 +48,8 @@ export class ResultsReader {
   readonly #options: ResultsReaderOptions;
   readonly #queue: string;
   readonly #stopping = new AbortController();
-  readonly #handling = new Set<Promise<void>>();
+  /** What is being dealt with, and how many entries it has. */
+  readonly #handling = new Map<Promise<void>, number>();
   #running: Promise<unknown> | undefined;
 
   constructor(options: ResultsReaderOptions) {
@@ -66,7 +67,7 @@ export class ResultsReader {
     this.#stopping.abort();
     this.#options.blocking.disconnect();
     await this.#running;
-    await Promise.all(this.#handling);
+    await Promise.all(this.#handling.keys());
   }
 
   async #loop(step: () => Promise<void>): Promise<void> {
@@ -86,9 +87,10 @@ export class ResultsReader {
   async #read(): Promise<void> {
     const { blocking, consumer } = this.#options;
     const streams = await blocking.xreadgroup('GROUP', group, consumer, 'COUNT', entriesPerRead, 'BLOCK', blockMs, 'STREAMS', this.#queue, '>');
-    const handling = this.#handle(streams?.[0]?.[1] ?? []).catch(this.#options.onError).finally(() => this.#handling.delete(handling));
-    this.#handling.add(handling);
-    if (this.#handling.size >= readsAtOnce) await Promise.race(this.#handling);
+    const entries = streams?.[0]?.[1] ?? [];
+    const handling = this.#handle(entries).catch(this.#options.onError).finally(() => this.#handling.delete(handling));
+    this.#handling.set(handling, entries.length);
+    while (this.#handling.values().reduce((sum, count) => sum + count, 0) >= entriesAtOnce) await Promise.race(this.#handling.keys());
   }
 
   /** Takes over what a dispatcher that died had read. */
