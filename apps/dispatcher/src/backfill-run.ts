@@ -23,6 +23,7 @@ export interface BackfillRunOptions {
 
 const noteMs = 1000;
 const drainMs = 200;
+const chunksAhead = 16;
 
 export class BackfillRun {
   readonly #options: BackfillRunOptions;
@@ -125,7 +126,13 @@ export class BackfillRun {
   async #stage(plan: Plan, parts: ReadonlyMap<number, Part>, feed: ChunkFeed, signal: AbortSignal): Promise<void> {
     const { objects } = this.#options.storage;
     const onProgress = ({ bytes }: { readonly bytes: number }) => { this.#progress = { ...this.#progress, bytesRead: bytes }; };
-    for await (const chunk of stage(plan, { work: this.#work, objects, signal, onProgress })) if (!parts.has(chunk.index)) feed.add(chunk);
+    let begunAt = performance.now();
+    for await (const chunk of stage(plan, { work: this.#work, objects, signal, onProgress })) {
+      if (!parts.has(chunk.index)) feed.add(chunk);
+      // There is enough to do: the rest is staged at a quarter of the speed, for online predictions feel it otherwise.
+      if (feed.waiting > chunksAhead) await delay(3 * (performance.now() - begunAt), undefined, { signal });
+      begunAt = performance.now();
+    }
     feed.complete();
     const totals = await readTotals(this.#work);
     const bytesRead = plan.source.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);

@@ -51,6 +51,11 @@ export class ChunkFeed {
     this.#ready.push(chunk);
   }
 
+  /** Added, and not queued yet. */
+  get waiting(): number {
+    return this.#ready.length - this.#taken;
+  }
+
   /** No more will be added. */
   complete(): void {
     this.#complete = true;
