@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import type { Service } from '@millrace/process';
 import type { History } from './history.ts';
 
+/** Where inspectors listen, by process: each says it once, when it is opened. */
+const inspectors = new Map<number, Promise<string>>();
+
 /** Opens the inspector; the function that is returned blocks the loop, and resolves once it runs again. */
 export async function eventLoopOf({ name, pid }: Service, history: History): Promise<(ms: number) => Promise<void>> {
-  const opened = history.next(name, 'Debugger listening on ');
-  process.kill(pid as number, 'SIGUSR1');
-  const socket = new WebSocket((await opened).split(' ').at(-1) as string);
+  const socket = new WebSocket(await inspectorOf(name, pid as number, history));
   await once(socket, 'open');
   return async (ms) => {
     const expression = `for (const end = Date.now() + ${ms}; Date.now() < end;);`;
@@ -16,4 +17,13 @@ export async function eventLoopOf({ name, pid }: Service, history: History): Pro
     await once(socket, 'message');
     socket.close();
   };
+}
+
+function inspectorOf(name: string, pid: number, history: History): Promise<string> {
+  const known = inspectors.get(pid);
+  if (known) return known;
+  const url = history.next(name, 'Debugger listening on ').then((line) => line.split(' ').at(-1) as string);
+  inspectors.set(pid, url);
+  process.kill(pid, 'SIGUSR1');
+  return url;
 }
