@@ -183,7 +183,7 @@ test('for a day after a rotation both secrets verify', async () => {
     await predict(system, 'iris', iris);
     return at('/rotated').find(({ headers }) => headers['webhook-signature']?.toString().split(' ').length === 2);
   }, 'a webhook with two signatures');
-  for (const secret of [endpoint.secret, rotated.secret]) verify(secret, got);
+  for (const secret of [endpoint.secret, rotated.secret]) expect(() => verify(secret, got)).not.toThrow();
 });
 
 test('a test event arrives, and dead deliveries are recovered once the endpoint is enabled again', async () => {

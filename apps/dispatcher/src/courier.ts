@@ -133,7 +133,10 @@ export class Courier {
     const back = new Set<FirstTry>();
     for (const host of new Set(tries.map(({ host }) => host))) {
       const { fresh } = this.#laneOf(host);
-      for (const one of fresh.splice(0)) (asked.has(one) ? back.add(one) : fresh.push(one));
+      for (const one of fresh.splice(0)) {
+        if (asked.has(one)) back.add(one);
+        else fresh.push(one);
+      }
     }
     return back;
   }
