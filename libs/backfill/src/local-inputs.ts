@@ -1,14 +1,22 @@
-// The input's Parquet files as paths: where they lie, or as copies of objects, fetched once.
-import { mkdir, rm } from 'node:fs/promises';
+// What workers read of the input itself: Parquet files where they lie, or as copies of objects, fetched once; and ranges of text.
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { besideOf, storageFailure } from './disk.ts';
+import { MillraceError } from '@millrace/protocol';
+import { besideOf, codeOf, storageFailure } from './disk.ts';
 import type { ObjectStore } from './object-store.ts';
 import { locate } from './places.ts';
-import type { SourceFile } from './plan.ts';
+import type { SourceFile, TextRange } from './plan.ts';
 import { checkUnchanged } from './source.ts';
 import type { LocalCopy } from './work-place.ts';
+
+/** Where a chunk's rows are. `path` is good until `release`. */
+export interface ChunkSource {
+  bytes(): Promise<Buffer<ArrayBuffer>>;
+  path(): Promise<string>;
+  release(): Promise<void>;
+}
 
 interface Held {
   readonly path: Promise<string>;
@@ -54,17 +62,44 @@ export class LocalInputs {
     if (locate(file.uri).kind === 'file') await checkUnchanged(file);
   }
 
+  /** Of a local file. Its functions throw MillraceError `input-changed` where it is not the file that the backfill began with. */
+  range(file: SourceFile, { firstByte, sizeBytes }: TextRange): ChunkSource {
+    const bytes = async (): Promise<Buffer<ArrayBuffer>> => {
+      await checkUnchanged(file);
+      const read = await readRange(file, firstByte, sizeBytes);
+      await checkUnchanged(file);
+      return read;
+    };
+    let copy: string | undefined;
+    return {
+      bytes,
+      path: async () => {
+        copy ??= await this.#scratch('range', async (path) => writeFile(path, await bytes()));
+        return copy;
+      },
+      release: async () => {
+        if (copy !== undefined) await rm(copy, { force: true });
+      },
+    };
+  }
+
   async close(): Promise<void> {
     for (const [name, held] of this.#held) await this.#drop(name, held);
   }
 
   async #download(file: SourceFile): Promise<string> {
     const location = locate(file.uri);
-    if (location.kind === 'file' || !this.#objects) throw new Error('only objects are downloaded');
-    const path = besideOf(join(this.#scratchFolder, 'input.parquet'));
+    const objects = this.#objects;
+    if (location.kind === 'file' || !objects) throw new Error('only objects are downloaded');
+    return this.#scratch('input.parquet', (path) => pipeline(objects.read(location, { etag: file.version }), createWriteStream(path)));
+  }
+
+  /** The path of a new file. */
+  async #scratch(name: string, write: (path: string) => Promise<void>): Promise<string> {
+    const path = besideOf(join(this.#scratchFolder, name));
     try {
       await mkdir(this.#scratchFolder, { recursive: true });
-      await pipeline(this.#objects.read(location, { etag: file.version }), createWriteStream(path));
+      await write(path);
       return path;
     } catch (error) {
       await rm(path, { force: true });
@@ -81,5 +116,30 @@ export class LocalInputs {
   async #drop(name: string, { path }: Held): Promise<void> {
     this.#held.delete(name);
     await path.then((file) => rm(file, { force: true }), () => undefined);
+  }
+}
+
+/** A file that holds the chunk, and nothing else where it is text. */
+export function wholeFile(copy: LocalCopy): ChunkSource {
+  return { bytes: () => readFile(copy.path), path: async () => copy.path, release: () => copy.release() };
+}
+
+async function readRange({ uri }: SourceFile, firstByte: number, sizeBytes: number): Promise<Buffer<ArrayBuffer>> {
+  try {
+    const file = await open(uri, 'r');
+    try {
+      const buffer = Buffer.allocUnsafeSlow(sizeBytes);
+      for (let at = 0; at < sizeBytes;) {
+        const { bytesRead } = await file.read(buffer, at, sizeBytes - at, firstByte + at);
+        if (bytesRead === 0) throw new MillraceError('input-changed', `${uri} ends before byte ${firstByte + sizeBytes}`);
+        at += bytesRead;
+      }
+      return buffer;
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') throw new MillraceError('input-changed', `${uri} is gone`, { cause: error });
+    throw storageFailure(uri, error);
   }
 }

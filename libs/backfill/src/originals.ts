@@ -1,10 +1,10 @@
 // The rows of a chunk as the input has them: for taking a broken block apart, and for the error file.
-import { readFile } from 'node:fs/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { isBlank, RecordScanner, trimEnd } from './csv-records.ts';
 import { dialectOf } from './blocks.ts';
 import { rowsOfQuery } from './engine.ts';
-import type { Chunk, Plan } from './plan.ts';
+import type { ChunkSource } from './local-inputs.ts';
+import { type Chunk, isText, type Plan } from './plan.ts';
 import { identifier, literal } from './sql.ts';
 
 export interface OriginalRow {
@@ -13,7 +13,7 @@ export interface OriginalRow {
   readonly line: number | undefined;
 }
 
-/** The records of a staged block, with the line that each begins at. */
+/** The records of a chunk's text, with the line that each begins at. */
 export function* recordsOf(bytes: Uint8Array, plan: Plan, firstLine: number): Generator<{ readonly bytes: Uint8Array; readonly line: number }> {
   const scanner = new RecordScanner(dialectOf(plan.source));
   let at = 0;
@@ -27,12 +27,11 @@ export function* recordsOf(bytes: Uint8Array, plan: Plan, firstLine: number): Ge
   }
 }
 
-/** `path` is the block, or the Parquet file. */
-export async function originalsOf(plan: Plan, chunk: Chunk, { path, positions, connection }: { readonly path: string; readonly positions: readonly number[]; readonly connection: DuckDBConnection }): Promise<ReadonlyMap<number, OriginalRow>> {
+export async function originalsOf(plan: Plan, chunk: Chunk, { source, positions, connection }: { readonly source: ChunkSource; readonly positions: readonly number[]; readonly connection: DuckDBConnection }): Promise<ReadonlyMap<number, OriginalRow>> {
   if (positions.length === 0) return new Map();
-  return 'block' in chunk.data
-    ? originalTexts(await readFile(path), plan, chunk.firstLine, new Set(positions))
-    : originalObjects(connection, plan, path, { offset: chunk.data.offset, positions });
+  return isText(chunk.data)
+    ? originalTexts(await source.bytes(), plan, chunk.firstLine, new Set(positions))
+    : originalObjects(connection, plan, await source.path(), { offset: chunk.data.offset, positions });
 }
 
 function originalTexts(bytes: Uint8Array, plan: Plan, firstLine: number, wanted: ReadonlySet<number>): Map<number, OriginalRow> {

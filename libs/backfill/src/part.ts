@@ -7,7 +7,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import type { ErrorCode, Tensors } from '@millrace/protocol';
 import { keepParquetRows, type OpenChunk } from './chunk.ts';
 import { csvText } from './csv-text.ts';
-import { piecesOf, writeAtomically } from './disk.ts';
+import { piecesOf } from './disk.ts';
 import { copyTo, engineFailure, rowsOfQuery } from './engine.ts';
 import { originalsOf } from './originals.ts';
 import { appendOutcome, createOutcomeTable } from './outcome-table.ts';
@@ -65,7 +65,7 @@ export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, {
   await keepParquetRows(plan, open);
   const data = await putFile(work, chunkName(chunk.index), plan.outputFormat, (path) => writeRows(plan, open, outcome, path));
   const errors = failed.length > 0
-    ? await putFile(work, `${chunkName(chunk.index)}-errors`, 'ndjson', async (path) => writeAtomically(path, await errorLines(plan, open, failed)))
+    ? await putFile(work, `${chunkName(chunk.index)}-errors`, 'ndjson', async (path) => writeText(path, Buffer.from(await errorLines(plan, open, failed))))
     : undefined;
   const part: Part = { chunk: chunk.index, firstRow: chunk.firstRow, rows: chunk.rows, written: chunk.rows - failed.length, data, errors };
   return commit(work, part);
@@ -104,11 +104,10 @@ function checkComplete(rows: number, outcomes: readonly (Int32Array | readonly n
 }
 
 /** Files are named by their content: a second writer's other content never takes the place of the first's. */
-async function putFile(work: WorkPlace, stem: string, extension: string, write: (path: string) => Promise<void>): Promise<PartFile> {
+async function putFile(work: WorkPlace, stem: string, extension: string, write: (path: string) => Promise<Digest>): Promise<PartFile> {
   const path = await work.newFile(join('parts', `${stem}.${extension}`));
   try {
-    await write(path);
-    const { sha256, sizeBytes } = await digestOf(path);
+    const { sha256, sizeBytes } = await write(path);
     const name = `parts/${stem}-${sha256.slice(0, 16)}.${extension}`;
     await work.put(name, path);
     return { name, sizeBytes, sha256 };
@@ -118,7 +117,17 @@ async function putFile(work: WorkPlace, stem: string, extension: string, write: 
   }
 }
 
-export async function digestOf(path: string): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
+export interface Digest {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+async function writeText(path: string, text: Uint8Array): Promise<Digest> {
+  await writeFile(path, text);
+  return { sha256: createHash('sha256').update(text).digest('hex'), sizeBytes: text.length };
+}
+
+export async function digestOf(path: string): Promise<Digest> {
   const hash = createHash('sha256');
   let sizeBytes = 0;
   for await (const piece of piecesOf(path)) {
@@ -128,15 +137,16 @@ export async function digestOf(path: string): Promise<{ readonly sha256: string;
   return { sha256: hash.digest('hex'), sizeBytes };
 }
 
-async function writeRows(plan: Plan, { chunk, connection, kept }: OpenChunk, { done }: Outcome, path: string): Promise<void> {
+async function writeRows(plan: Plan, { chunk, connection, kept }: OpenChunk, { done }: Outcome, path: string): Promise<Digest> {
   const text = csvText(plan, done, { ...chunk, kept });
-  if (text) return writeFile(path, text);
+  if (text) return writeText(path, text);
   await createOutcomeTable(connection, plan);
   const finite = await appendOutcome(connection, plan, done);
   const content: PartContent = { firstRow: chunk.firstRow, ordered: isOrdered(done), finite };
   const rows = await copyTo(connection, { select: partSelect(plan, content), path, options: partOptions(plan.outputFormat) });
   const expected = done.reduce((sum, { positions }) => sum + positions.length, 0);
   if (rows !== expected) throw new Error(`a part has ${rows} rows, and should have ${expected}`);
+  return digestOf(path);
 }
 
 function isOrdered(done: readonly RowsDone[]): boolean {
@@ -149,9 +159,9 @@ function isOrdered(done: readonly RowsDone[]): boolean {
 }
 
 async function errorLines(plan: Plan, open: OpenChunk, failed: readonly RowFailed[]): Promise<string> {
-  const { chunk, connection, path } = open;
+  const { chunk, connection, source } = open;
   const positions = failed.map(({ position }) => position);
-  const originals = await originalsOf(plan, chunk, { path, positions, connection });
+  const originals = await originalsOf(plan, chunk, { source, positions, connection });
   const ids = plan.id ? await idsOf(connection, positions) : undefined;
   const file = plan.source.files[chunk.file]?.uri;
   return failed.map(({ position, code, reason }) => {

@@ -27,6 +27,7 @@ const numbers = fc.oneof(
   fc.tuple(fc.double({ min: -1000, max: 1000, noNaN: true }), exponents).map(([value, exponent]) => `${value.toPrecision(5)}E${exponent >= 0 ? '+' : ''}${exponent}`.replace(/e[+-]\d+(?=E)/, '')),
   // Near and at the middle between two float32s.
   fc.tuple(fc.integer({ min: 2 ** 24, max: 2 ** 26 }), fc.integer({ min: 0, max: 9 }), fc.constantFrom('', '000000000000001', '00001', '5')).map(([whole, digit, rest]) => `${whole}.${digit}${rest}`),
+  fc.tuple(fc.integer({ min: 0, max: 99_999_999 }), fc.integer({ min: 0, max: 8 })).map(([digits, places]) => (digits / 10 ** places).toFixed(places)),
   fc.integer().map(String),
   fc.integer({ min: 0, max: 255 }).map(String),
   fc.constantFrom('0', '-0', '.5', '1.', '00012', '16777217', '0.1', '1e22', '1e23', '123456789012345678'),

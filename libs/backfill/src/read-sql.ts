@@ -3,7 +3,7 @@
 // `strict` reads typed columns, as fast as DuckDB parses them, and throws at the first value that does not fit; `tolerant`
 // reads text, taken apart row by row before, and gives NULL for such a value. Both parse by the same rules of DuckDB.
 import type { Dtype } from '@millrace/protocol';
-import { type ColumnRef, type InputPlan, type Plan, type TextBlock, widthOf } from './plan.ts';
+import { type ColumnRef, type InputPlan, type Plan, type TextRange, widthOf } from './plan.ts';
 import { identifier, literal } from './sql.ts';
 
 export type Mode = 'strict' | 'tolerant';
@@ -117,7 +117,7 @@ export function keptSql(plan: Plan, mode: Mode): readonly string[] {
   });
 }
 
-type BlockSize = Pick<TextBlock, 'sizeBytes' | 'longestRowBytes'>;
+type BlockSize = Pick<TextRange, 'sizeBytes' | 'longestRowBytes'>;
 
 /** A FROM that reads a whole block, or the rows of a Parquet file, typed as the inputs want it. */
 export function sourceSql(plan: Plan, path: string, block: BlockSize): string {

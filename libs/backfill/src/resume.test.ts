@@ -10,6 +10,7 @@ import type { Chunk } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
 import { discardBlock, readTotals, stagedChunks } from './stage.ts';
 import { addPairs, outcomeOf, Trial } from './trial.ts';
+import { WorkFolder } from './work-place.ts';
 
 let trial: Trial;
 beforeEach(async () => {
@@ -94,6 +95,15 @@ test('an input that changed or vanished is told from the one that it was', async
   const [chunk] = await Array.fromAsync(trial.chunks(second)) as [Chunk];
   await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(9) t(i)');
   await expect(trial.open(second, chunk)).rejects.toMatchObject({ code: 'input-changed' });
+
+  const lines = await trial.put('lines.csv', `a,b\n${rows(20)}`);
+  const third = await trial.check({ ...job(lines), output: { uri: trial.path('third.csv') } });
+  trial.work = new WorkFolder(trial.path('work/third'));
+  const [range] = await Array.fromAsync(trial.chunks(third)) as [Chunk];
+  await writeFile(lines, `a,b\n${rows(20)}`);
+  await expect(trial.open(third, range)).rejects.toMatchObject({ code: 'input-changed', message: `${lines} was changed` });
+  await rm(lines);
+  await expect(trial.open(third, range)).rejects.toMatchObject({ code: 'input-changed', message: `${lines} is gone` });
 });
 
 test('a later file with another header, a row that is too long, a broken archive: the failure names the place', async () => {
@@ -101,8 +111,8 @@ test('a later file with another header, a row that is too long, a broken archive
   await trial.put('in-2.csv', 'b,a\n1,2\n');
   const failure = async (uri: string, rowBytes = 1000) => {
     await trial.work.clear();
-    const plan = await trial.check(job(uri), { limits: { rowBytes } });
-    return Array.fromAsync(trial.chunks(plan)).then(() => 'nothing', (error: unknown) => [(error as MillraceError).code, (error as MillraceError).message.replace(trial.folder, '')]);
+    const chunks = async () => Array.fromAsync(trial.chunks(await trial.check(job(uri), { limits: { rowBytes } })));
+    return chunks().then(() => 'nothing', (error: unknown) => [(error as MillraceError).code, (error as MillraceError).message.replace(trial.folder, '')]);
   };
   expect(await failure(trial.path('in-*.csv'))).toEqual(['unreadable-input', '/in-2.csv: its header differs from the first file\'s']);
   const long = await trial.put('long.csv', `a,b\n${rows(200)}1,${' '.repeat(5000)}2\n`);
@@ -128,8 +138,21 @@ test('assembling refuses a missing chunk and a damaged part, and leaves nothing 
   expect(await trial.names()).toEqual(['in.csv']);
   await writeFile(trial.path(join('work', part.data.name)), whole);
   expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 10, output: 10 } });
-  for (const chunk of chunks) await discardBlock(chunk, trial.work);
-  expect(await readdir(trial.path('work/blocks'))).toEqual([]);
+});
+
+test('only text that does not stand in its file as it is read is copied, and only until its part is there', async () => {
+  const staged = async (name: string, content: string | Uint8Array, encoding: 'utf-8' | 'latin-1' = 'utf-8') => {
+    trial.work = new WorkFolder(trial.path(`work/${name}`));
+    const plan = await trial.check({ ...job(await trial.put(name, content)), input: { uri: trial.path(name), encoding } });
+    const chunks = await Array.fromAsync(trial.chunks(plan));
+    const blocks = await trial.work.list('blocks');
+    for (const chunk of chunks) await discardBlock(chunk, trial.work);
+    return [...blocks, ...await trial.work.list('blocks')];
+  };
+  const { gzipSync } = await import('node:zlib');
+  expect(await staged('plain.csv', `a,b\n${rows(10)}`)).toEqual([]);
+  expect(await staged('zipped.csv.gz', gzipSync(`a,b\n${rows(10)}`))).toEqual(['00000000.csv']);
+  expect(await staged('recoded.csv', `a,b\n${rows(10)}`, 'latin-1')).toEqual(['00000000.csv']);
 });
 
 test('counts what failed against what the job allows', async () => {

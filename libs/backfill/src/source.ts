@@ -5,7 +5,7 @@ import { matchesGlob } from 'node:path';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { MillraceError } from '@millrace/protocol';
-import { codeOf, storageFailure } from './disk.ts';
+import { codeOf, piecesOf, storageFailure } from './disk.ts';
 import type { Encoding } from './job.ts';
 import type { ObjectName, ObjectStore } from './object-store.ts';
 import { locate, type Places } from './places.ts';
@@ -96,13 +96,21 @@ export interface OpenOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told how many bytes of the file itself have been read. */
   readonly onRead?: (bytes: number) => void;
+  /** Of one that stands in place: a piece is good until the next one is asked for. */
+  readonly passing?: boolean;
+}
+
+/** Whether its bytes are what is read of it, and a disk has them: then it need not be copied to be read in parts. */
+export function standsInPlace({ uri }: SourceFile, encoding: Encoding): boolean {
+  return encoding === 'utf-8' && !uri.endsWith('.gz') && locate(uri).kind === 'file';
 }
 
 /** The file's bytes as UTF-8, decompressed where its name ends in `.gz`. */
-export async function* openSource(file: SourceFile, { objects, encoding = 'utf-8', offset = 0, signal, onRead }: OpenOptions = {}): AsyncGenerator<Uint8Array> {
+export async function* openSource(file: SourceFile, { objects, encoding = 'utf-8', offset = 0, signal, onRead, passing = false }: OpenOptions = {}): AsyncGenerator<Uint8Array> {
   const zipped = file.uri.endsWith('.gz');
   const plain = !zipped && encoding === 'utf-8';
-  const raw = counted(rawBytes(file, plain ? offset : 0, objects, signal), onRead);
+  const start = plain ? offset : 0;
+  const raw = counted(passing ? piecesOf(file.uri, { start, signal }) : rawBytes(file, start, objects, signal), onRead);
   const unzipped = zipped ? decompressed(raw) : raw;
   const bytes = encoding === 'utf-8' ? unzipped : transcoded(unzipped, encoding);
   yield* namingFile(skipped(bytes, plain ? 0 : offset), file);

@@ -1,10 +1,10 @@
 // A block in doubt, record by record: each becomes a row of the table `__careful`, as text, or a fault; its order is the rows'.
 import { isUtf8 } from 'node:buffer';
-import { readFile } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { dialectOf } from './blocks.ts';
 import { fieldsOf } from './csv-records.ts';
+import type { ChunkSource } from './local-inputs.ts';
 import { recordsOf } from './originals.ts';
 import { type Chunk, type ColumnRef, type Plan, usedColumns } from './plan.ts';
 import { createTextTable } from './text-table.ts';
@@ -19,14 +19,14 @@ export interface TakenApart {
 /** Other work gets its turn in between. */
 const rowsBetweenBreaths = 256;
 
-export async function takeApart({ plan, chunk, path, connection, signal }: {
-  readonly plan: Plan; readonly chunk: Chunk; readonly path: string; readonly connection: DuckDBConnection; readonly signal?: AbortSignal | undefined;
+export async function takeApart({ plan, chunk, source, connection, signal }: {
+  readonly plan: Plan; readonly chunk: Chunk; readonly source: ChunkSource; readonly connection: DuckDBConnection; readonly signal?: AbortSignal | undefined;
 }): Promise<TakenApart> {
   const used = plan.source.format === 'csv' ? usedColumns(plan) : [];
   const names = plan.source.format === 'csv' ? used.map(({ index }) => `c${index}`) : ['j'];
   const faults = new Map<number, string>();
   const rows: (readonly (string | null)[])[] = [];
-  for (const record of recordsOf(await readFile(path), plan, chunk.firstLine)) {
+  for (const record of recordsOf(await source.bytes(), plan, chunk.firstLine)) {
     const row = plan.source.format === 'csv' ? csvRow(record.bytes, plan, used) : jsonRow(record.bytes);
     if (typeof row === 'string') faults.set(rows.length, row);
     rows.push(typeof row === 'string' ? names.map(() => null) : row);

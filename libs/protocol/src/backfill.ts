@@ -135,12 +135,20 @@ export interface Chunk {
   readonly file: number;
   /** The line of that file where it begins, from 1; 0 where there are no lines. */
   readonly firstLine: number;
-  readonly data: TextBlock | ParquetRows;
+  readonly data: TextBlock | TextRange | ParquetRows;
 }
 
 /** A staged file with whole records as they stood in the input, in UTF-8. */
 export interface TextBlock {
   readonly block: string;
+  readonly sizeBytes: number;
+  readonly longestRowBytes: number;
+}
+
+/** Whole records of a text file that stays where it is. */
+export interface TextRange {
+  /** In its file, from 0. */
+  readonly firstByte: number;
   readonly sizeBytes: number;
   readonly longestRowBytes: number;
 }
