@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { type RedisChild, spawnRedis } from '../../apps/cli/src/embedded/redis-child.ts';
 import { freePort } from '../integration/free-port.ts';
+import { until } from '../integration/until.ts';
 
 /** A file that has reached its size limit gives an error and not a signal, so a limit on files acts as a full disk. */
 const ignoringFileLimit = ['-c', 'trap "" XFSZ; exec "$0" "$@"'];
@@ -48,10 +49,12 @@ export class ChaosRedis {
     if (!ended.aborted) await once(ended, 'abort');
   }
 
-  /** Starts it again; resolves once it answers. */
+  /** Starts it again; resolves once it answers. Throws where it does not come up. */
   async revive(): Promise<void> {
     this.#child = await spawn(this.#binary, this.port, this.#folder);
-    await this.admin.ping();
+    const { ended, lastLines } = this.#child;
+    const died = once(ended, 'abort').then(() => { throw new Error(`Redis does not start again: ${lastLines()}`); });
+    await Promise.race([this.admin.ping(), died]);
   }
 
   /** The disk is full after so many more bytes of the append-only file. */
@@ -61,8 +64,15 @@ export class ChaosRedis {
     await this.#limitFiles(`${Math.max(...sizes) + roomBytes}:unlimited`);
   }
 
+  /**
+   * As docs/05-operations.md has it: Redis 7.0.15 leaves a hole in a file that it has begun by a rewrite, and would not start
+   * with it again.
+   */
   async freeDisk(): Promise<void> {
     await this.#limitFiles('unlimited');
+    await this.admin.bgrewriteaof();
+    const rewriting = async () => /aof_rewrite_(in_progress|scheduled):1/.test(await this.admin.info('persistence'));
+    await until(async () => !await rewriting(), 'the append-only file to be rewritten');
   }
 
   async stop(): Promise<void> {

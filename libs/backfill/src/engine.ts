@@ -23,6 +23,8 @@ export class Engine {
       threads: String(threads),
       memory_limit: `${Math.ceil(memoryBytes / 1024)}KiB`,
       temp_directory: scratchFolder,
+      // Nothing is read twice: the cache of files would only fill the memory there is.
+      enable_external_file_cache: 'false',
       // Nothing is fetched from the internet, and files that a user owns decide nothing.
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',

@@ -5,7 +5,7 @@ import { Places } from './places.ts';
 /** To be spread into the schemas of workers and dispatchers. */
 export const storageSettings = {
   backfillWork: Type.Optional(Type.String({ description: 'Folder, or s3://bucket/prefix, that all workers and dispatchers share to work on backfills; without it this process takes no part in them' })),
-  backfillThreads: Type.Integer({ default: 2, minimum: 1, maximum: 256, description: 'Threads that read and write files of backfills' }),
+  backfillThreads: Type.Integer({ default: 1, minimum: 1, maximum: 256, description: 'Threads that read and write files of backfills' }),
   backfillMemoryBytes: Type.Integer({ default: 512 * 1024 ** 2, minimum: 64 * 1024 ** 2, description: 'Memory for reading and writing files of backfills' }),
   s3Endpoint: Type.Optional(Type.String({ env: 'AWS_ENDPOINT_URL_S3', description: 'Object store for s3://, where it is not Amazon’s' })),
   s3Region: Type.String({ env: 'AWS_REGION', default: 'us-east-1', description: 'Its region' }),
