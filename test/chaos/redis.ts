@@ -52,8 +52,8 @@ export class ChaosRedis {
   /** Starts it again; resolves once it answers. Throws where it does not come up. */
   async revive(): Promise<void> {
     this.#child = await spawn(this.#binary, this.port, this.#folder);
-    const { ended, lastLines } = this.#child;
-    const died = once(ended, 'abort').then(() => { throw new Error(`Redis does not start again: ${lastLines()}`); });
+    const child = this.#child;
+    const died = once(child.ended, 'abort').then(() => { throw new Error(`Redis does not start again: ${child.lastLines()}`); });
     await Promise.race([this.admin.ping(), died]);
   }
 

@@ -2,7 +2,7 @@
 // predictions, behind them.
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
-import { type ChunkResult, MillraceError } from '@millrace/protocol';
+import { type ChunkResult, giveBack, MillraceError } from '@millrace/protocol';
 import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion, Work } from '@millrace/queue';
 import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
@@ -126,6 +126,8 @@ export class ChunkPredictor implements PieceOwner {
       metrics.chunkRan(model.name, { read: readAt - startedAt, run: ranAt - readAt, write: performance.now() - ranAt });
       return { ok: true, done: written, failed: rows - written };
     } finally {
+      // Micro-batches have copies of it.
+      for (const { tensors } of groups) for (const { dtype, data } of Object.values(tensors)) if (dtype !== 'string') giveBack(data as Uint8Array<ArrayBuffer>);
       await host.close(key);
     }
   }

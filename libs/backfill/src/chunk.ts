@@ -4,7 +4,7 @@
 // staged, is it taken apart row by row. So clean data is parsed at DuckDB's speed, and every row is accounted for.
 import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
-import { MillraceError } from '@millrace/protocol';
+import { giveBack, MillraceError } from '@millrace/protocol';
 import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import { type ChunkSource, type LocalInputs, wholeFile } from './local-inputs.ts';
@@ -107,8 +107,7 @@ async function readPlainly({ plan, chunk, source, connection, signal }: Reading)
   if (!isText(chunk.data) || !mayBePlain(plan)) return undefined;
   const bytes = await source.bytes();
   const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
-  // Given back at once: left to the garbage collector, it would make it look at everything there is.
-  if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
+  giveBack(bytes);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
   return plain;
 }

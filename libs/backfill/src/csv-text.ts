@@ -18,7 +18,7 @@ export function csvField(text: string | null): string {
 }
 
 /** The whole part; undefined where it holds lists, or columns that DuckDB has read. */
-export function csvText(plan: Plan, done: readonly RowsDone[], { firstRow, rows, kept }: CsvContent): Uint8Array | undefined {
+export function csvText(plan: Plan, done: readonly RowsDone[], { firstRow, rows, kept }: CsvContent): Uint8Array<ArrayBuffer> | undefined {
   const keeps = plan.id !== undefined || plan.carry.length > 0;
   if (plan.outputFormat !== 'csv' || (keeps && !kept) || plan.outputs.some(({ form }) => form === 'list')) return undefined;
   const groups = done.map((group) => ({ labels: group.labels, columns: plan.outputs.map((output) => columnsOf(output, group.outputs[output.name], group.positions.length)) }));
@@ -114,7 +114,7 @@ class Text {
     this.#view = new DataView(this.#buffer.buffer);
   }
 
-  get bytes(): Uint8Array {
+  get bytes(): Uint8Array<ArrayBuffer> {
     return this.#buffer.subarray(0, this.#at);
   }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { MillraceError } from '@millrace/protocol';
+import { giveBack, MillraceError } from '@millrace/protocol';
 
 /** Replaces what stands at `path`, if anything does. Throws MillraceError `storage-unavailable`. */
 export async function writeAtomically(path: string, content: string): Promise<void> {
@@ -78,13 +78,12 @@ export function storageFailure(place: string, error: unknown): unknown {
 const pieceBytes = 256 * 1024;
 
 /**
- * The bytes of a file. A piece is good until the next one is asked for: one buffer serves for all, for each 64 MB that are
- * allocated outside of its heap make V8 mark all that is in it.
+ * The bytes of a file. A piece is good until the next one is asked for: one buffer serves for all, and is given back at the end.
  */
 export async function* piecesOf(path: string, { start = 0, signal }: { readonly start?: number; readonly signal?: AbortSignal | undefined } = {}): AsyncGenerator<Uint8Array> {
   const file = await open(path, 'r');
+  const buffer = Buffer.allocUnsafeSlow(pieceBytes);
   try {
-    const buffer = Buffer.allocUnsafeSlow(pieceBytes);
     for (let position = start; ;) {
       signal?.throwIfAborted();
       const { bytesRead } = await file.read(buffer, 0, pieceBytes, position);
@@ -93,6 +92,7 @@ export async function* piecesOf(path: string, { start = 0, signal }: { readonly 
       position += bytesRead;
     }
   } finally {
+    giveBack(buffer);
     await file.close();
   }
 }

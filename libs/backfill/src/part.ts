@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import type { ErrorCode, Tensors } from '@millrace/protocol';
+import { type ErrorCode, giveBack, type Tensors } from '@millrace/protocol';
 import { keepParquetRows, type OpenChunk } from './chunk.ts';
 import { csvText } from './csv-text.ts';
 import { piecesOf } from './disk.ts';
@@ -139,7 +139,11 @@ export async function digestOf(path: string): Promise<Digest> {
 
 async function writeRows(plan: Plan, { chunk, connection, kept }: OpenChunk, { done }: Outcome, path: string): Promise<Digest> {
   const text = csvText(plan, done, { ...chunk, kept });
-  if (text) return writeText(path, text);
+  if (text) {
+    const digest = await writeText(path, text);
+    giveBack(text);
+    return digest;
+  }
   await createOutcomeTable(connection, plan);
   const finite = await appendOutcome(connection, plan, done);
   const content: PartContent = { firstRow: chunk.firstRow, ordered: isOrdered(done), finite };

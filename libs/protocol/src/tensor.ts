@@ -141,3 +141,11 @@ export function detachPayload(tensors: Tensors): { inputs: WireTensors; payload:
   });
   return { inputs, payload: Buffer.concat(parts) };
 }
+
+/**
+ * Frees the buffer behind bytes that nobody reads any more, but for the one that Node shares among small ones. The garbage collector would
+ * let much of it pile up, and mark all objects for it.
+ */
+export function giveBack({ buffer }: Uint8Array<ArrayBuffer>): void {
+  if (buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+}
