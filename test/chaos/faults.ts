@@ -84,6 +84,8 @@ function workerStill(name: string, title: string, prepare: (worker: Service, his
     name, title, longOnly: true, takesWorkers: true, recovery: 'rerun',
     async strike(stage, { random }) {
       const worker = stage.drawWorker(random);
+      // It may have been killed just before, and be another process then.
+      await stage.untilBusy(worker);
       const still = await prepare(worker, stage.history);
       await stage.untilBusy(worker);
       const over = stage.history.disrupt(worker.name);

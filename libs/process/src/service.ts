@@ -30,7 +30,7 @@ export type ServiceState = 'starting' | 'ready' | 'waiting' | 'stopping' | 'stop
  * predictions per second rise by about a seventh (docs/05-operations.md). And V8 marks all objects whenever the new ones
  * come near to its first idea of the old ones' size: where that is larger, a backfill of CSV takes a fourth less CPU.
  */
-const nodeArgs = ['--max-semi-space-size=64', '--initial-old-space-size=128'];
+const nodeArgs = ['--max-semi-space-size=64', '--initial-old-space-size=96'];
 
 const startLimitMs = 60_000;
 
