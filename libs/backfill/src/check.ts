@@ -10,10 +10,10 @@ import type { LocalInputs } from './local-inputs.ts';
 import { checkNames, mapColumns, mapOutputs } from './mapping.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { Places } from './places.ts';
-import { type Chunk, type ChunkLimits, defaultLimits, type InputPlan, type Plan, widthOf } from './plan.ts';
+import { type ChunkLimits, defaultLimits, type InputPlan, type Plan, widthOf } from './plan.ts';
 import { type InputSchema, readParquetSchema, readTextSchema } from './schema.ts';
 import { findSource } from './source.ts';
-import { stage } from './stage.ts';
+import { firstChunk } from './stage.ts';
 import { namesBeside, type Target } from './target.ts';
 import { WorkFolder } from './work-place.ts';
 import { outputColumns } from './write-sql.ts';
@@ -88,8 +88,10 @@ async function checkFirstRows(plan: Plan, options: CheckOptions): Promise<void> 
   await mkdir(options.scratchFolder, { recursive: true });
   const folder = await mkdtemp(join(options.scratchFolder, 'check-'));
   try {
-    const chunk = await firstChunk(plan, folder, options.objects);
-    const open = await openChunk(plan, chunk, { ...options, work: new WorkFolder(folder) });
+    const work = new WorkFolder(folder);
+    const chunk = await firstChunk({ ...plan, limits: { ...plan.limits, rows: sampleRows } }, { ...options, work });
+    if (!chunk) throw new MillraceError('unreadable-input', `${plan.data.input.uri} has no rows`);
+    const open = await openChunk(plan, chunk, { ...options, work });
     await open.close();
     const [first] = open.refused;
     if (first && open.refused.length === chunk.rows) {
@@ -98,11 +100,4 @@ async function checkFirstRows(plan: Plan, options: CheckOptions): Promise<void> 
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-async function firstChunk(plan: Plan, folder: string, objects: ObjectStore | undefined): Promise<Chunk> {
-  const chunks = stage({ ...plan, limits: { ...plan.limits, rows: sampleRows } }, { work: new WorkFolder(folder), objects });
-  const { value } = await chunks.next();
-  await chunks.return(undefined);
-  return value as Chunk; // Where there is none, it throws.
 }

@@ -69,6 +69,13 @@ export async function readTotals(work: WorkPlace): Promise<Totals | undefined> {
   return text === undefined ? undefined : JSON.parse(text) as Totals;
 }
 
+/** The first chunk, of which nothing is noted; undefined where the input has no rows. */
+export async function firstChunk(plan: Plan, { work, objects }: Pick<StageOptions, 'work' | 'objects'>): Promise<Chunk | undefined> {
+  if (plan.source.format === 'parquet') return parquetChunks(plan).next().value as Chunk | undefined;
+  for await (const block of cutBlocks(plan, { objects })) return chunkOf(block, plan, work);
+  return undefined;
+}
+
 async function* counted(chunks: AsyncIterable<Chunk> | Iterable<Chunk>, { data: { input: { uri } } }: Plan, work: WorkPlace): AsyncGenerator<Chunk> {
   let totals: Totals = { chunks: 0, rows: 0 };
   for await (const chunk of chunks) {
@@ -119,15 +126,20 @@ async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, o
   }
 }
 
+async function stageBlock(block: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
+  const { from, next } = block;
+  const chunk = await chunkOf(block, plan, work);
+  await work.writeText(`chunks/${chunkName(from.chunk)}.json`, JSON.stringify({ chunk, next } satisfies StagedRecord));
+  return chunk;
+}
+
 /** Text that stands in a file as it is stays there; all other is written into a block. */
-async function stageBlock({ from, next, rows, pieces, sizeBytes, longestRowBytes }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
+async function chunkOf({ from, rows, pieces, sizeBytes, longestRowBytes }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
   const block = `blocks/${chunkName(from.chunk)}.${plan.source.format}`;
   const size = { sizeBytes, longestRowBytes };
   const data = pieces ? { block, ...size } : { firstByte: from.offset, ...size };
-  const chunk: Chunk = { index: from.chunk, firstRow: from.rows + 1, rows, file: from.file, firstLine: from.lines + 1, data };
   if (pieces) await writeBlock(block, pieces, work);
-  await work.writeText(`chunks/${chunkName(from.chunk)}.json`, JSON.stringify({ chunk, next } satisfies StagedRecord));
-  return chunk;
+  return { index: from.chunk, firstRow: from.rows + 1, rows, file: from.file, firstLine: from.lines + 1, data };
 }
 
 async function writeBlock(name: string, pieces: readonly Uint8Array[], work: WorkPlace): Promise<void> {
