@@ -57,7 +57,7 @@ const chunkRows = 1024;
 /** Rows of each input; seconds of bare loop and online load. */
 function extent(quick: boolean) {
   return quick
-    ? { rounds: 1, heavy: 14_000, bare: 1, csv: 200_000, online: 3, waiting: 70_000, small: 20_000, large: 100_000 }
+    ? { rounds: 1, heavy: 14_000, bare: 1, csv: 200_000, online: 3, waiting: 41_000, small: 20_000, large: 100_000 }
     : { rounds: 3, heavy: 60_000, bare: 5, csv: 300_000, online: 15, waiting: 200_000, small: 100_000, large: 5_000_000 };
 }
 
