@@ -89,6 +89,19 @@ test('inputs that all may read, and buckets, are inside', async () => {
   expect((await create(request({ input: { uri: 's3://bucket/default/in/*.parquet' }, output: { uri: 's3://bucket/default/out.csv' } }))).status).toBe(201);
 });
 
+test('a backfill takes along the webhook that it names, and its faults stand among the others', async () => {
+  const webhook = { url: 'https://93.184.215.14/hooks', events: ['backfill.progress', 'backfill.failed'], payload: 'full' };
+  const { status, body } = await create(request({ webhook }));
+  expect([status, body.webhook, (await new BackfillStore(redis, 60).find(body.id))?.spec]).toEqual([201, undefined, expect.objectContaining({ webhook, data: { input: { uri: at('in.csv') }, output: { uri: at('out.parquet') } } })]);
+  for (const [wrong, where] of [
+    [{ url: 'https://169.254.169.254/latest' }, ['#/webhook/url']], [{ url: 'http://93.184.215.14/' }, ['#/webhook/url']], [{}, ['#/webhook/url']], [null, ['#/webhook']],
+    [{ url: 5, events: ['prediction.completed'], payload: 'fat', colour: 'red' }, ['#/webhook/colour', '#/webhook/events/0', '#/webhook/payload', '#/webhook/url']],
+  ] as const) {
+    const refused = await create(request({ webhook: wrong, priority: 9 }));
+    expect([refused.status, refused.body.type, pointers(refused).toSorted()]).toEqual([422, '/problems/invalid-backfill', ['#/priority', ...where]]);
+  }
+});
+
 test('an idempotency key makes one backfill', async () => {
   const key = { 'idempotency-key': '"once"' };
   const answers = await Promise.all(Array.from({ length: 5 }, () => create(request(), key)));

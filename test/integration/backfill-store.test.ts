@@ -1,8 +1,9 @@
 // Backfills and their chunks as Redis keeps them: one holder, wishes, and a depth that is exact at rest.
 import { type BackfillSpec, moved, unstarted } from '@millrace/protocol';
-import { BackfillStore, Chunks, connect, LeaseLost, type NewChunk, readDemand, type Redis } from '@millrace/queue';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type BackfillResult, BackfillStore, Chunks, connect, followFeed, LeaseLost, type NewChunk, readDemand, readFeed, type Redis, ResultsReader } from '@millrace/queue';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { startTestRedis, type TestRedis } from './redis-rig.ts';
+import { until } from './until.ts';
 
 let server: TestRedis;
 let redis: Redis;
@@ -65,6 +66,46 @@ test('a wish is granted where the state allows it, and taken back by its opposit
   await held?.write(moved(running, 'canceled'), 'cancel');
   expect([await store.open(), await wish('resume')]).toEqual([expect.not.arrayContaining([id]), 'backfill-state']);
   await expect(store.wish(id, 'another', 'cancel')).rejects.toMatchObject({ code: 'not-found' });
+});
+
+/** Everything that is told of a tenant's backfills, as it comes. */
+function told(tenant: string): BackfillResult['head'][] {
+  const heads: BackfillResult['head'][] = [];
+  const reader = new ResultsReader({
+    redis, blocking: connect({ redisUrl: server.url }, 'blocking', () => {}), pool: 'backfills', consumer: 'test', onError: (error) => { throw error; },
+    onEvents: async (events) => { heads.push(...events.flatMap((event) => (event.kind === 'backfill' && event.tenant === tenant ? [event.head] : []))); },
+  });
+  reader.start();
+  onTestFinished(() => reader.stop());
+  return heads;
+}
+
+test('what there is to tell leaves with the write that brings it about, each once, by the holder alone', async () => {
+  const heads = told('tells');
+  const feed = { pool: 'backfills', tenant: 'tells' };
+  const start = await followFeed(redis, feed);
+  const { id } = await store.create('tells', { ...spec, webhook: { url: 'https://example.com/' } }, 1000);
+  const half = { ...running, rows: { total: 10, done: 5, failed: 0 } };
+  const completed = moved(moved(half, 'finalizing'), 'completed', { completedAt: 5000, rows: { total: 10, done: 9, failed: 1 } });
+  const lost = await store.hold(id);
+  await lost?.write(half);
+  await lost?.release();
+  // As far as the one before had come, and then to the end, noted twice.
+  const held = await store.hold(id);
+  for (const progress of [half, { ...half, rows: { total: 10, done: 6, failed: 0 } }, half, completed, completed]) await held?.write(progress);
+  await expect(lost?.write(moved(half, 'failed', { completedAt: 6000 }))).rejects.toThrow(LeaseLost);
+  await held?.release();
+  // The next one only finds it ended; then it runs again.
+  const next = await store.hold(id);
+  const { completedAt: _completedAt, ...before } = completed;
+  for (const progress of [completed, moved(before, 'running', { round: 1 }), moved(moved(half, 'finalizing'), 'completed', { completedAt: 7000, round: 1 })]) await next?.write(progress);
+  await next?.release();
+
+  await until(() => heads.some(({ at }) => at === 7000), 'the last event', 10);
+  expect(heads.map(({ eventId }) => eventId)).toEqual(['progress_0_50', 'progress_0_60', 'completed_5000', 'completed_7000'].map((name) => `evt_${id}_${name}`));
+  expect(heads[2]).toEqual({ event: 'backfill.completed', eventId: `evt_${id}_completed_5000`, at: 5000, backfill: { id, tenant: 'tells', createdAt: 1000, spec: { ...spec, webhook: { url: 'https://example.com/' } }, progress: completed } });
+  const { events, gap } = await readFeed(redis, feed, start, 100);
+  expect([events.map(({ head }) => head), gap]).toEqual([heads.slice(2), false]);
 });
 
 test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {

@@ -90,7 +90,7 @@ test('listen fails as often as it is asked to, and prints JSON', async () => {
     expect.objectContaining({ verified: false, fault: 'No matching signature found', status: 400, event: null, prediction_id: null, payload: null }),
     expect.objectContaining({ verified: true, status: 500 }),
     expect.objectContaining({ verified: true, status: 500 }),
-    { received_at: expect.any(String), event: event.type, event_id: 'evt_1', prediction_id: event.data.id, verified: true, fault: null, attempted_at: expect.any(String), status: 204, payload: event },
+    { received_at: expect.any(String), event: event.type, event_id: 'evt_1', prediction_id: event.data.id, backfill_id: null, verified: true, fault: null, attempted_at: expect.any(String), status: 204, payload: event },
   ]);
 });
 

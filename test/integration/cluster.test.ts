@@ -2,7 +2,8 @@
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Prediction } from '@millrace/protocol';
+import { moved, type Prediction, unstarted } from '@millrace/protocol';
+import { BackfillStore, connect } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { Bare } from './event-client.ts';
 import { type RedisCluster, startCluster } from './redis-cluster.ts';
@@ -91,7 +92,7 @@ test('webhooks, registered endpoints and reply queues of every pool', async () =
   }
 });
 
-test('event streams tell of the pools of all nodes', async () => {
+test('event streams tell of the pools of all nodes, and of backfills', async () => {
   await startFarWorker();
   const tail = await Bare.open(`${system.url}/api/v1/events`);
   const [far] = await enqueue('far-digits-deep', 1) as [string];
@@ -99,9 +100,19 @@ test('event streams tell of the pools of all nodes', async () => {
   const ids = [far, ...await enqueue('digits-deep', 1)];
   await until(() => tail.seen.length === ids.length, 'both ends');
   expect(new Set(tail.seen.map(({ data }) => data.data.id))).toEqual(new Set(ids));
-  expect(tail.lastEventId).toMatch(/^(?:default|far):[\d-]+,(?:default|far):[\d-]+$/);
+  expect(tail.lastEventId).toMatch(/^(?:(?:default|far|backfills):[\d-]+,?){3}$/);
   await one.text();
   expect(one.seen.at(-1)).toMatchObject({ type: 'completed', data: { id: far } });
+
+  // Nobody works on backfills here, so the test itself does.
+  const receiver = await Receiver.start();
+  const redis = connect(system, 'worker', () => {});
+  onTestFinished(async () => { redis.disconnect(); await receiver.stop(); });
+  const store = new BackfillStore(redis, 60);
+  const model = { name: 'iris', version: 1, digest: 'd', pool: 'far', batched: true, signature: { inputs: [], outputs: [] }, labels: [] };
+  const { id } = await store.create('default', { model, data: { input: { uri: '/in.csv' }, output: { uri: '/out.csv' } }, maxAttempts: 3, priority: 3, webhook: { url: receiver.url } }, Date.now());
+  await (await store.hold(id))?.write(moved(unstarted, 'failed', { completedAt: Date.now() }));
+  await until(() => receiver.of(id).length > 0 && tail.seen.some(({ type, data }) => type === 'backfill.failed' && data.data.id === id), 'the end of the backfill');
 });
 
 test('a node that is killed takes its pool with it until it is back; what was accepted is done', async () => {

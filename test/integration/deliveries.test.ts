@@ -107,7 +107,7 @@ test('a delivery is shown with its attempts', async () => {
   const attempts = [{ at: now, durationMs: 12.3, status: 503, excerpt: 'busy' }, { at: now + 1000, durationMs: 5000, error: 'timed out while connecting' }];
   await redis.hset(key, 'state', JSON.stringify({ ...record, attempts }));
   expect((await call('GET', `${deliveries}/${id}`)).body).toEqual({
-    id, object: 'delivery', status: 'dead', event_id: record.eventId, event: 'prediction.failed', prediction_id: record.predictionId, endpoint_id: endpoints.a, url, reply_queue: null,
+    id, object: 'delivery', status: 'dead', event_id: record.eventId, event: 'prediction.failed', prediction_id: record.predictionId, backfill_id: null, endpoint_id: endpoints.a, url, reply_queue: null,
     created_at: new Date(now).toISOString(), next_attempt_at: null, reason: 'All attempts have failed',
     attempts: [
       { at: new Date(now).toISOString(), duration_ms: 12.3, status_code: 503, error: null, response_excerpt: 'busy' },

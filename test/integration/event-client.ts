@@ -13,7 +13,7 @@ export interface Seen {
 }
 
 const ends = ['completed', 'failed', 'canceled', 'expired'];
-const types = ['status', ...ends, ...ends.map((end) => `prediction.${end}`), 'gap'];
+const types = ['status', ...ends, ...ends.map((end) => `prediction.${end}`), ...ends.map((end) => `backfill.${end}`), 'gap'];
 
 export interface Followed {
   readonly seen: Seen[];

@@ -99,7 +99,7 @@ test('every kind of end is told, to those who wait for it and to those who come 
   for (const [place, id] of ids.entries()) {
     const { outputs: _outputs, labels: _labels, ...summary } = await read(id);
     const event = tail.seen.find(({ data }) => data.data.id === id);
-    expect(event).toEqual({ id: expect.stringMatching(/^default:[\d-]+$/), type: `prediction.${ends[place]?.[0]}`, data: { type: event?.type, timestamp: summary.completed_at, data: summary } });
+    expect(event).toEqual({ id: expect.stringMatching(/^default:[\d-]+,backfills:[\d-]+$/), type: `prediction.${ends[place]?.[0]}`, data: { type: event?.type, timestamp: summary.completed_at, data: summary } });
   }
 });
 
@@ -270,7 +270,7 @@ test('a pool that appears is followed too', async () => {
   const [late, usual] = await Promise.all([submit({ ...iris, model: 'late-iris' }), submit(iris)]);
   await untilTold(tail, [late.id, usual.id]);
   const position = tail.seen.at(-1)?.id as string;
-  expect(position).toMatch(/^default:[\d-]+,late:[\d-]+$/);
+  expect(position).toMatch(/^default:[\d-]+,backfills:[\d-]+,late:[\d-]+$/);
   const again = await follow(url('/events'), { 'last-event-id': position });
   const next = await submit({ ...iris, model: 'late-iris' });
   await untilTold(again, [next.id]);

@@ -156,7 +156,7 @@ test('a test event is a delivery, each of its own', async () => {
   expect([one.status, one.headers.get('location')]).toEqual([202, `/api/v1/deliveries/${one.body.id}`]);
   expect(one.body).toEqual({
     id: expect.stringMatching(/^dlv_[0-9a-f]{32}$/), object: 'delivery', status: 'pending', event: 'endpoint.test', event_id: expect.stringMatching(/^evt_[\w-]+$/),
-    prediction_id: null, endpoint_id: id, url, reply_queue: null, created_at: expect.any(String), next_attempt_at: expect.any(String), reason: null, attempts: [],
+    prediction_id: null, backfill_id: null, endpoint_id: id, url, reply_queue: null, created_at: expect.any(String), next_attempt_at: expect.any(String), reason: null, attempts: [],
   });
   expect(other.body.event_id).not.toBe(one.body.event_id);
   expect(JSON.parse(await redis.hget(`millrace:{deliveries}:delivery:${one.body.id}`, 'body') ?? '')).toEqual({ type: 'endpoint.test', timestamp: one.body.created_at, data: { endpoint_id: id, url } });

@@ -9,12 +9,14 @@ import {
 } from '@millrace/protocol';
 import { type BackfillPageOf, type BackfillQuery, type BackfillStore, type IdempotencyKeys, rethrowUnavailable, type Reservation } from '@millrace/queue';
 import { soundMembers } from './form.ts';
+import type { Targets } from './targets.ts';
 
 export interface BackfillsOptions {
   readonly store: BackfillStore;
   readonly idempotency: IdempotencyKeys;
   readonly repository: ModelRepository;
   readonly places: PlaceSettings;
+  readonly targets: Targets;
 }
 
 export interface Made {
@@ -36,6 +38,7 @@ export class Backfills {
    * and `unknown-model`, `place-not-allowed` or `invalid-backfill` with every fault.
    */
   async create(request: Partial<BackfillRequest>, tenant: string, faults: FaultList, reservation?: Reservation): Promise<Made> {
+    await this.#options.targets.check(request.webhook?.url, faults, '#/webhook/url');
     const spec = this.#specOf(request, tenant, faults);
     if (!await this.#options.store.hasCoordinator().catch(rethrowUnavailable)) {
       throw new MillraceError('backfills-off', 'No process here works on backfills: a dispatcher with a work folder does');
@@ -88,8 +91,8 @@ export class Backfills {
     checkPlaces(named, placesOf(tenant, this.#options.places), faults);
     if (version instanceof MillraceError) throw new MillraceError(version.code, version.message, { faults: faults.faults });
     if (!version || faults.faults.length > 0) throw invalid(others === 0 ? 'place-not-allowed' : 'invalid-backfill', faults, version);
-    const { model: _model, max_attempts: maxAttempts = attempts.default, priority = priorities.default, chunk_rows: chunkRows, ...data } = request as BackfillRequest;
-    return { model: pinned(version), data, maxAttempts, priority, ...(chunkRows !== undefined && { chunkRows }) };
+    const { model: _model, max_attempts: maxAttempts = attempts.default, priority = priorities.default, chunk_rows: chunkRows, webhook, ...data } = request as BackfillRequest;
+    return { model: pinned(version), data, maxAttempts, priority, ...(chunkRows !== undefined && { chunkRows }), ...(webhook && { webhook }) };
   }
 
   #resolve(model: string | undefined): ModelVersion | MillraceError | undefined {

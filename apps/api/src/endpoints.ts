@@ -33,7 +33,7 @@ export class Endpoints {
     const { store, targets } = this.#options;
     await targets.check(wanted.url, faults, '#/url');
     if (faults.faults.length > 0) throw invalid(faults);
-    const { url, description = '', events = [...defaultEvents], payload = 'thin' } = wanted as NewWebhookEndpoint;
+    const { url, description = '', events = [...defaultEvents.prediction], payload = 'thin' } = wanted as NewWebhookEndpoint;
     const most = webhookLimits.endpoints;
     const endpoint = await store.create({ tenant, url, description, events, payload }, newSecret(), { createdAt: Date.now(), most }).catch(rethrowUnavailable);
     if (endpoint) return { endpoint, health: {} };

@@ -87,7 +87,7 @@ const server = await createServer({
   intake: new Intake({ ...config, ...metrics, tracer, producer, admission, waiters, idempotency }),
   endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
-  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config }),
+  backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config, targets }),
   redis, pools, admission, predictions, streams, predictionStreams, feeds,
   checks: {
     redis: () => redis.ping(),

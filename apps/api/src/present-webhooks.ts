@@ -20,7 +20,7 @@ export function presentSecrets({ current, old }: Secrets, now: number): WebhookS
   return { secret: current, old_secret_expires_at: old && old.until > now ? time(old.until) : null };
 }
 
-export function presentDelivery({ id, status, eventId, event, predictionId, target, createdAt, nextAttemptAt, reason, attempts }: DeliveryRecord): Delivery {
+export function presentDelivery({ id, status, eventId, event, predictionId, backfillId, target, createdAt, nextAttemptAt, reason, attempts }: DeliveryRecord): Delivery {
   const webhook = target.kind === 'webhook' ? target : undefined;
   return {
     id,
@@ -29,6 +29,7 @@ export function presentDelivery({ id, status, eventId, event, predictionId, targ
     event_id: eventId,
     event,
     prediction_id: predictionId ?? null,
+    backfill_id: backfillId ?? null,
     endpoint_id: webhook?.endpointId ?? null,
     url: webhook?.url ?? null,
     reply_queue: target.kind === 'reply-queue' ? target.queue : null,

@@ -1,26 +1,30 @@
 // One open tail: what it has been told of each pool, and how it gets the rest. Usually that is the page that all tails of its
 // tenant are given (tenant-feeds.ts). One that stands elsewhere, or has no room for a page, reads for itself, at its reader's pace.
-import { bodyOf, eventOfHead, type Outcome, type PredictionEvent, thinBody } from '@millrace/protocol';
+import { backfillBody, type BackfillEnd, type BackfillEvent, bodyOf, eventOfHead, type Outcome, type PredictionEvent, thinBody } from '@millrace/protocol';
 import { type Cursor, type FeedEvent, type FeedPage, feedStart, readFeed, type Redis } from '@millrace/queue';
 import { bytesOf, type EventStream } from './event-stream.ts';
 import { namesOf } from './filters.ts';
 import { type Position, writePosition } from './tail-position.ts';
 
 /** What came after a cursor, ready to be sent. */
-export interface TailPage extends FeedPage {
+export interface TailPage extends Omit<FeedPage, 'events'> {
   readonly after: Cursor;
   readonly events: readonly TailEvent[];
 }
 
-interface TailEvent extends FeedEvent {
-  readonly type: PredictionEvent;
+interface TailEvent extends Pick<FeedEvent, 'cursor'> {
+  readonly type: PredictionEvent | BackfillEvent;
   readonly data: string;
+  /** How it ended, of which model version. */
+  readonly status: string;
+  readonly model: string;
+  readonly version: number;
   /** As it was sent last. Tails that stand at the same place send the same. */
   sent?: { readonly id: string; readonly bytes: Buffer };
 }
 
 export interface TailFilters {
-  readonly status?: Outcome | undefined;
+  readonly status?: Outcome | BackfillEnd | undefined;
   readonly model?: string | undefined;
 }
 
@@ -100,10 +104,9 @@ export class Tail {
     const { filters: { status, model }, stream } = this.#options;
     if (gap && seen === 0) this.#tellGap(pool);
     for (const event of events.slice(seen)) {
-      const { cursor, head } = event;
-      this.#cursors.set(pool, cursor);
-      if (status !== undefined && !('outcome' in head && head.outcome === status)) continue;
-      if (model !== undefined && !namesOf(head).includes(model)) continue;
+      this.#cursors.set(pool, event.cursor);
+      if (status !== undefined && event.status !== status) continue;
+      if (model !== undefined && !namesOf(event).includes(model)) continue;
       if (!stream.send(sentAs(event, this.position))) return false;
     }
     this.#cursors.set(pool, last);
@@ -122,5 +125,15 @@ function sentAs(event: TailEvent, id: string): Buffer {
 
 export async function readPage(redis: Redis, pool: string, tenant: string, after: Cursor): Promise<TailPage> {
   const page = await readFeed(redis, { pool, tenant }, after, bundlesPerPage);
-  return { ...page, after, events: page.events.map((event) => ({ ...event, type: eventOfHead(event.head), data: thinBody(event.predictionId, event.head) })) };
+  return { ...page, after, events: page.events.map(tailEventOf) };
+}
+
+function tailEventOf(event: FeedEvent): TailEvent {
+  const { cursor } = event;
+  if (event.kind === 'backfill') {
+    const { head, head: { event: type, backfill: { spec: { model: { name: model, version } }, progress: { state: status } } } } = event;
+    return { cursor, type, data: backfillBody(head, 'thin'), status, model, version };
+  }
+  const { head, predictionId } = event;
+  return { cursor, type: eventOfHead(head), data: thinBody(predictionId, head), status: 'outcome' in head ? head.outcome : head.state, model: head.model, version: head.version };
 }

@@ -1,5 +1,5 @@
 // The feeds of the tenants that have open tails here: read once for all of a tenant's tails.
-import { type Cursor, feedStart, followFeed, readPools, type Redis, rethrowUnavailable } from '@millrace/queue';
+import { backfillsPool, type Cursor, feedStart, followFeed, readPools, type Redis, rethrowUnavailable } from '@millrace/queue';
 import { readPage, type Tail } from './tail.ts';
 
 export interface TenantFeedsOptions {
@@ -78,7 +78,7 @@ export class TenantFeeds {
 
   async #findPools(): Promise<void> {
     const { redis, pools } = this.#options;
-    for (const pool of [...pools(), ...await readPools(redis)]) this.#pools.add(pool);
+    for (const pool of [...pools(), ...await readPools(redis), backfillsPool]) this.#pools.add(pool);
   }
 
   #readAll(): void {

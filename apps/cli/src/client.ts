@@ -1,6 +1,6 @@
 // The API from the outside: what a user's own client would do.
 import type {
-  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, Prediction, PredictionBatch, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
+  Backfill, BackfillPage, BackfillRequest, BackfillState, BackfillWish, Delivery, DeliveryPage, DeliveryState, Model, ModelList, NewWebhookEndpoint, Prediction, PredictionBatch, PredictionRequest, Problem, Redelivered, RedeliverRequest, WebhookEndpoint, WebhookSecret,
 } from '@millrace/protocol';
 
 /** The API refused, or cannot be reached (`status` 0). */
@@ -103,13 +103,13 @@ export class Client {
     return this.#json(`/api/v1/backfills/${encodeURIComponent(id)}/${wish}`, { method: 'POST' });
   }
 
-  /** What signs the webhooks that predictions name. */
+  /** What signs the webhooks that predictions and backfills name. */
   async webhookSecret(): Promise<string> {
     return (await this.#json<WebhookSecret>('/api/v1/webhook-secret')).secret;
   }
 
-  async createEndpoint(url: string, description: string): Promise<WebhookEndpoint & { readonly secret: string }> {
-    return this.#post('/api/v1/webhook-endpoints', { url, description });
+  async createEndpoint(endpoint: NewWebhookEndpoint): Promise<WebhookEndpoint & { readonly secret: string }> {
+    return this.#post('/api/v1/webhook-endpoints', endpoint);
   }
 
   async removeEndpoint(id: string): Promise<void> {

@@ -172,7 +172,7 @@ const webhooksCommand = (usage: string) => webhooks.command(usage).addOption(url
 webhooksCommand('listen').description('receive webhooks on this machine, verify and print each, until Ctrl-C')
   .option('-p, --port <port>', 'port on 127.0.0.1; 0 picks a free one', wholeNumber, 8787)
   .addOption(new Option('--secret <secret>', 'what they are signed with; the API is asked for it by default').argParser(webhookSecret))
-  .option('--register', 'make an endpoint that is told of all predictions, and remove it at the end')
+  .option('--register', 'make an endpoint that is told how all predictions and backfills end, and remove it at the end')
   .option('--fail <count>', 'answer so many that verify with 500 first', wholeNumber, 0)
   .option('--json', 'print them whole, one JSON object a line')
   .action((options: ListenOptions) => run(async () => {

@@ -256,8 +256,8 @@ export class Courier {
     } catch (error) {
       lane.breaker.released(performance.now());
       // Its lease ends, and it is tried again.
-      const { id: deliveryId, predictionId, eventId, tenant, trace } = claimed.record;
-      log.warn({ err: error, deliveryId, predictionId, eventId, tenant, ...traceField(trace) }, 'delivery was given up here');
+      const { id: deliveryId, predictionId, backfillId, eventId, tenant, trace } = claimed.record;
+      log.warn({ err: error, deliveryId, predictionId, backfillId, eventId, tenant, ...traceField(trace) }, 'delivery was given up here');
     }
     lane.running--;
     lane.ended++;

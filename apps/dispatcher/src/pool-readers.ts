@@ -1,5 +1,5 @@
-// Readers of the results queues, one for each pool that there is.
-import { type Redis, readPools, type ResultEvent, ResultsReader } from '@millrace/queue';
+// Readers of the results queues, one for each pool that there is and one for backfills.
+import { backfillsPool, type Redis, readPools, type ResultEvent, ResultsReader } from '@millrace/queue';
 
 export interface PoolReadersOptions {
   readonly redis: Redis;
@@ -48,7 +48,7 @@ export class PoolReaders {
 
   async #look(): Promise<void> {
     const { redis, connectBlocking, consumer, onEvents, onError } = this.#options;
-    for (const pool of await readPools(redis)) {
+    for (const pool of [backfillsPool, ...await readPools(redis)]) {
       if (this.#readers.has(pool)) continue;
       const reader = new ResultsReader({ redis, blocking: connectBlocking(), pool, consumer, onEvents, onError });
       this.#readers.set(pool, reader);

@@ -37,7 +37,7 @@ test('labels are what the author wrote, not what YAML makes of it', () => {
 test('says all faults at once: where, expected, got', () => {
   const text = 'pool: GPU\nbatching: { max_rows: 0, rows: 1 }\nthreads: 0.5\nlabels: [a, null]\naliases: { 1st: 1, ok: x }\nmax: 1';
   expect(() => readManifest(text)).toThrow([
-    'model.yaml is wrong: pool: expected a name of at most 31 letters a-z and digits, a letter first, got the string "GPU"',
+    'model.yaml is wrong: pool: expected a name of at most 31 letters a-z and digits, a letter first, and not backfills or deliveries, got the string "GPU"',
     'batching.rows: unknown key, expected a map of max_rows and max_delay_ms',
     'batching.max_rows: expected a whole number from 1 to 65536, got 0',
     'threads: expected a whole number from 1 to 256, got 0.5',
@@ -57,6 +57,7 @@ test.each([
   ['a tag', 'pool: !secret a', /Unresolved tag/],
   ['an alias that no reference can name', 'aliases: { a..b: 1 }', /aliases\.a\.\.b: unknown key/],
   ['a key that objects already have', '__proto__: { pool: a }', /__proto__: unknown key/],
+  ['a pool whose keys would be those of something else', 'pool: deliveries', /not backfills or deliveries, got the string "deliveries"/],
   ['an execution provider twice', 'execution_providers: [cpu, cpu]', /none twice/],
   ['an anchor that is not there', 'labels: [*a]', /Unresolved alias/],
   ['a document inside itself', 'labels: &a [*a]', /labels\.0: expected a text/],

@@ -29,9 +29,12 @@ function wholeNumber(minimum: number, maximum: number) {
 /** References refuse two dots in a row, so an alias that has them could never be asked for. */
 const usableAlias = `^(?!.*\\.\\.)${aliasPattern.slice(1)}`;
 
+/** Redis keys of backfills and deliveries stand where those of pools of these names would (libs/queue/src/names.ts). */
+const usablePool = `^(?!(?:backfills|deliveries)$)${poolPattern.slice(1)}`;
+
 /** Descriptions are what a fault says was expected. */
 const keys = {
-  pool: Type.Optional(Type.String({ pattern: poolPattern, description: 'a name of at most 31 letters a-z and digits, a letter first' })),
+  pool: Type.Optional(Type.String({ pattern: usablePool, description: 'a name of at most 31 letters a-z and digits, a letter first, and not backfills or deliveries' })),
   batching: Type.Optional(Type.Object(
     { max_rows: wholeNumber(1, 65_536), max_delay_ms: wholeNumber(0, 60_000) },
     { ...closed, description: 'a map of max_rows and max_delay_ms' },

@@ -1,7 +1,7 @@
 // A backfill as processes hand it to each other: what was asked for, how far it is, and its chunks.
 import { randomBytes } from 'node:crypto';
 import type { BackfillData } from './backfill-data.ts';
-import type { ModelVersionId } from './bundle.ts';
+import type { ModelVersionId, Webhook } from './bundle.ts';
 import type { ErrorCode, Problem } from './errors.ts';
 import type { Signature } from './signature.ts';
 
@@ -16,6 +16,17 @@ const active: readonly BackfillState[] = ['validating', 'staging', 'running', 'f
 export function isActive(state: BackfillState): state is ActiveState {
   return active.includes(state);
 }
+
+export const backfillEnds = ['completed', 'failed', 'canceled'] as const satisfies readonly BackfillState[];
+/** The states in which nobody works on it, unless it is resumed or run again. */
+export type BackfillEnd = (typeof backfillEnds)[number];
+
+export function isBackfillEnd(state: BackfillState): state is BackfillEnd {
+  return backfillEnds.some((end) => end === state);
+}
+
+export const backfillEvents = ['backfill.progress', 'backfill.completed', 'backfill.failed', 'backfill.canceled'] as const;
+export type BackfillEvent = (typeof backfillEvents)[number];
 
 /** What may become of a state. Failed ones can be resumed where the cause is gone; completed ones run again over the rows that failed. */
 const moves: Readonly<Record<BackfillState, readonly BackfillState[]>> = {
@@ -59,6 +70,8 @@ export interface BackfillSpec {
   readonly priority: number;
   /** Most rows of a chunk. */
   readonly chunkRows?: number;
+  /** Who is told of its end without asking for it. */
+  readonly webhook?: Webhook<BackfillEvent>;
 }
 
 /** Counted in rows of the input. */

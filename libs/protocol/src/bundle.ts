@@ -59,13 +59,16 @@ export const payloadKinds = ['thin', 'full'] as const;
 /** What a webhook carries: `full` also has the outputs. */
 export type PayloadKind = (typeof payloadKinds)[number];
 
+/** A webhook that a request names. */
+export interface Webhook<Event extends string> {
+  readonly url: string;
+  /** Those of `defaultEvents` where it does not say. */
+  readonly events?: readonly Event[];
+  readonly payload?: PayloadKind;
+}
+
 export interface Notify {
-  readonly webhook?: {
-    readonly url: string;
-    /** All but `prediction.started` by default. */
-    readonly events?: readonly PredictionEvent[];
-    readonly payload?: PayloadKind;
-  };
+  readonly webhook?: Webhook<PredictionEvent>;
   readonly replyQueue?: string;
 }
 

@@ -1,6 +1,8 @@
-// Events: what those are told who do not wait for a prediction.
+// Events: what those are told who do not wait for a prediction or a backfill.
 import { hash } from 'node:crypto';
-import type { PredictionEvent } from './bundle.ts';
+import { type BackfillEvent, type BackfillRecord, isActive, isBackfillEnd } from './backfill.ts';
+import type { PayloadKind, PredictionEvent } from './bundle.ts';
+import { presentBackfill, presentBackfillSummary } from './http-backfills.ts';
 import type { ReplyMessage } from './http-webhooks.ts';
 import type { Outcome } from './prediction.ts';
 import { type Pending, presentPrediction, presentSummary } from './present.ts';
@@ -32,6 +34,27 @@ export function eventId(predictionId: string, event: PredictionEvent): string {
   return `evt_${predictionId}_${event.slice('prediction.'.length)}`;
 }
 
+/** An event of a backfill, and the backfill as it was then. */
+export interface BackfillHead {
+  readonly event: BackfillEvent;
+  readonly eventId: string;
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly backfill: BackfillRecord;
+}
+
+/**
+ * What there is to tell of a backfill that is as far as this: how it ended, or how many tenths of its rows have an outcome, once
+ * it is known how many it has. Its id stays the same until there is something new to tell. `now`: milliseconds since the epoch.
+ */
+export function headOfBackfill(backfill: BackfillRecord, now: number): BackfillHead | undefined {
+  const { id, progress: { state, completedAt: at = now, round, rows: { total = 0, done, failed } } } = backfill;
+  // It may end more than once, where it is resumed or run again.
+  if (isBackfillEnd(state)) return { event: `backfill.${state}`, eventId: `evt_${id}_${state}_${at}`, at, backfill };
+  const tenths = Math.floor(10 * (done + failed) / total);
+  return isActive(state) && tenths >= 1 && tenths <= 9 ? { event: 'backfill.progress', eventId: `evt_${id}_progress_${round}_${10 * tenths}`, at: now, backfill } : undefined;
+}
+
 /** A delivery's id: the time of its event, then a digest of event and target. Time-ordered, and the same for whoever makes it. */
 export function deliveryId(event: string, target: string, time: number): string {
   return earliestDeliveryId(time) + hash('sha256', `${event}\n${target}`).slice(0, 20);
@@ -42,8 +65,8 @@ export function earliestDeliveryId(time: number): string {
   return `dlv_${Math.max(0, time).toString(16).padStart(12, '0')}`;
 }
 
-/** Bytes of outputs and labels as JSON: receivers can be expected to take bodies of 20 kB (Standard Webhooks 1.0). */
-const longestOutputs = 16 * 1024;
+/** Bytes of outputs and labels, or of a backfill, as JSON: receivers can be expected to take bodies of 20 kB (Standard Webhooks 1.0). */
+const longestBody = 16 * 1024;
 const longestReply = 256 * 1024;
 
 /** The body of a webhook: `thin` tells of the prediction without its outputs. */
@@ -53,7 +76,15 @@ export function thinBody(predictionId: string, head: Head): string {
 
 /** The body of a webhook with the outputs, or with `outputs_truncated` where they are too long. */
 export function fullBody(predictionId: string, record: ResultRecord): string {
-  return bodyOf(eventOfHead(record), record.settledAt, withOutputsUpTo(longestOutputs, predictionId, record));
+  return bodyOf(eventOfHead(record), record.settledAt, withOutputsUpTo(longestBody, predictionId, record));
+}
+
+/** The body of a webhook about a backfill: `full` with what was asked for, or with `request_truncated` where that is too long. */
+export function backfillBody({ event, at, backfill }: BackfillHead, payload: PayloadKind): string {
+  if (payload === 'thin') return bodyOf(event, at, presentBackfillSummary(backfill));
+  const whole = presentBackfill(backfill);
+  const fits = Buffer.byteLength(JSON.stringify(whole)) <= longestBody;
+  return bodyOf(event, at, fits ? whole : { ...presentBackfillSummary(backfill), request_truncated: true });
 }
 
 /** The data of a job in a reply queue. */

@@ -4,6 +4,7 @@ import { type BackfillRecord, backfillStates, backfillWishes } from './backfill.
 import { type BackfillData, BackfillInput, backfillMembers, BackfillOutput } from './backfill-data.ts';
 import type { Problem } from './errors.ts';
 import { ProblemDocument } from './http.ts';
+import { BackfillWebhook } from './http-webhooks.ts';
 import { modelRefPattern } from './model-ref.ts';
 import { attempts, priorities } from './prediction.ts';
 import { closed, orNull } from './schema.ts';
@@ -16,6 +17,7 @@ export const BackfillRequest = Type.Object({
   max_attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: attempts.most, description: `How often rows are run at most where they fail for a reason that may pass; ${attempts.default} by default` })),
   priority: Type.Optional(Type.Integer({ minimum: priorities.first, maximum: priorities.last, description: `Among backfills, a lower number runs first; ${priorities.default} by default. Predictions always run before them` })),
   chunk_rows: Type.Optional(Type.Integer({ minimum: backfillLimits.leastChunkRows, maximum: backfillLimits.mostChunkRows, description: 'Most rows that a worker takes on at once, and that are run again where it dies' })),
+  webhook: Type.Optional(BackfillWebhook),
 }, { ...closed, description: 'One model over all rows of one input' });
 export type BackfillRequest = Static<typeof BackfillRequest>;
 
@@ -56,6 +58,7 @@ export const Backfill = Type.Object({
   urls: Type.Object({ get: Type.String(), pause: Type.String(), resume: Type.String(), cancel: Type.String(), retry: Type.String() }),
 });
 export type Backfill = Static<typeof Backfill>;
+export type BackfillSummary = Omit<Backfill, 'requested' | 'input' | 'mapping' | 'id_column' | 'carry' | 'max_error_ratio' | 'max_attempts' | 'priority' | 'chunk_rows'>;
 
 export const BackfillPage = Type.Object({
   backfills: Type.Array(Backfill, { description: 'Newest first' }),
@@ -64,22 +67,29 @@ export const BackfillPage = Type.Object({
 export type BackfillPage = Static<typeof BackfillPage>;
 
 /** The backfill as the API shows it. */
-export function presentBackfill({ id, createdAt, spec, progress, wish }: BackfillRecord): Backfill {
-  const { model, data: { input, output, mapping, id_column, carry = [], max_error_ratio } } = spec;
+export function presentBackfill(backfill: BackfillRecord): Backfill {
+  const { spec: { data: { input, mapping, id_column, carry = [], max_error_ratio }, maxAttempts, priority, chunkRows }, wish } = backfill;
+  return {
+    ...presentBackfillSummary(backfill), requested: wish ?? null,
+    input, mapping: mapping ?? null, id_column: id_column ?? null, carry, max_error_ratio: max_error_ratio ?? null,
+    max_attempts: maxAttempts, priority, chunk_rows: chunkRows ?? null,
+  };
+}
+
+/** The backfill as events tell of it: what came of it, not what was asked for. */
+export function presentBackfillSummary({ id, createdAt, spec: { model, data: { output } }, progress }: BackfillRecord): BackfillSummary {
   const { state, startedAt, completedAt, rows: { total, done, failed }, bytesRead, rowsPerSecond, round, files, error } = progress;
   const left = total === undefined ? undefined : total - done - failed;
   const url = `/api/v1/backfills/${id}`;
   return {
-    id, object: 'backfill', status: state, requested: wish ?? null, model: model.name, version: model.version,
+    id, object: 'backfill', status: state, model: model.name, version: model.version,
     created_at: isoTime(createdAt), started_at: startedAt === undefined ? null : isoTime(startedAt), completed_at: completedAt === undefined ? null : isoTime(completedAt),
     rows: { total: total ?? null, done, failed },
     bytes_read: bytesRead ?? null,
     rows_per_second: rowsPerSecond ?? null,
     eta_seconds: left !== undefined && rowsPerSecond ? Math.ceil(left / rowsPerSecond) : null,
     rounds: round,
-    input, output,
-    mapping: mapping ?? null, id_column: id_column ?? null, carry, max_error_ratio: max_error_ratio ?? null,
-    max_attempts: spec.maxAttempts, priority: spec.priority, chunk_rows: spec.chunkRows ?? null,
+    output,
     errors: files?.errors === undefined ? null : { uri: files.errors },
     manifest: files ? { uri: files.manifest } : null,
     error: error ?? null,

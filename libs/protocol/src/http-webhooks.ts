@@ -1,5 +1,6 @@
 // The public API's bodies for those who are told of results: webhooks, their endpoints and deliveries, reply queues.
 import Type, { type Static } from 'typebox';
+import { backfillEvents } from './backfill.ts';
 import { payloadKinds, type PredictionEvent, predictionEvents } from './bundle.ts';
 import { closed, orNull } from './schema.ts';
 
@@ -15,15 +16,18 @@ export const webhookLimits = {
 
 export const replyQueuePattern = '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$';
 
-export const eventTypes = [...predictionEvents, 'endpoint.disabled', 'endpoint.test'] as const;
+export const eventTypes = [...predictionEvents, ...backfillEvents, 'endpoint.disabled', 'endpoint.test'] as const;
 export type EventType = (typeof eventTypes)[number];
 
 /** What an endpoint can be told; `endpoint.test` comes when it is asked for. */
-export const endpointEvents = [...predictionEvents, 'endpoint.disabled'] as const;
+export const endpointEvents = [...predictionEvents, ...backfillEvents, 'endpoint.disabled'] as const;
 export type EndpointEvent = (typeof endpointEvents)[number];
 
-/** Who says nothing of events is told how predictions end. */
-export const defaultEvents: readonly PredictionEvent[] = predictionEvents.filter((event) => event !== 'prediction.started');
+/** Whoever says nothing of events is told how the prediction or the backfill ends; a registered endpoint, how predictions do. */
+export const defaultEvents = {
+  prediction: predictionEvents.filter((event) => event !== 'prediction.started'),
+  backfill: backfillEvents.filter((event) => event !== 'backfill.progress'),
+} as const;
 
 const time = (description: string) => Type.String({ format: 'date-time', description });
 const url = Type.String({ minLength: 1, maxLength: webhookLimits.urlLength, description: 'An https URL on port 443 or 8443 whose host has public addresses only', examples: ['https://example.com/hooks/millrace'] });
@@ -36,6 +40,13 @@ export const PredictionWebhook = Type.Object({
 }, { ...closed, description: 'Called when the prediction has ended; signed with the tenant’s webhook secret (`GET /webhook-secret`)' });
 export type PredictionWebhook = Static<typeof PredictionWebhook>;
 
+export const BackfillWebhook = Type.Object({
+  url,
+  events: Type.Optional(Type.Array(Type.Enum([...backfillEvents]), { minItems: 1, uniqueItems: true, description: 'All but `backfill.progress` by default' })),
+  payload: Type.Optional(Type.Enum([...payloadKinds], { description: '`thin` (the default) tells of the backfill without what was asked for, but for the output; `full` has it all where that takes at most 16 KiB, and else `request_truncated`' })),
+}, { ...closed, description: 'Called when the backfill has ended; signed with the tenant’s webhook secret (`GET /webhook-secret`)' });
+export type BackfillWebhook = Static<typeof BackfillWebhook>;
+
 const endpointMembers = {
   url,
   description: Type.String({ maxLength: 256 }),
@@ -45,7 +56,7 @@ const endpointMembers = {
 
 export const NewWebhookEndpoint = Type.Object({
   url, description: Type.Optional(endpointMembers.description), events: Type.Optional(endpointMembers.events), payload: Type.Optional(payload),
-}, { ...closed, description: 'Told of all predictions of the tenant' });
+}, { ...closed, description: 'Told of all predictions of the tenant, and of its backfills where `events` says so' });
 export type NewWebhookEndpoint = Static<typeof NewWebhookEndpoint>;
 
 export const WebhookEndpointPatch = Type.Object({
@@ -100,6 +111,7 @@ export const Delivery = Type.Object({
   event_id: Type.String({ description: 'The header `webhook-id`, or the id of the job in the reply queue: the same at every attempt' }),
   event: Type.Enum([...eventTypes]),
   prediction_id: orNull('string', 'The prediction that it tells of'),
+  backfill_id: orNull('string', 'The backfill that it tells of'),
   endpoint_id: orNull('string', 'The registered endpoint that it goes to'),
   url: orNull('string', 'Where it goes; null for a reply queue'),
   reply_queue: orNull('string', 'The reply queue that it goes to'),

@@ -1,11 +1,12 @@
 // Backfills in Redis: what was asked for, how far each is, what is asked of it, and which coordinator has it. How far a backfill
 // is is written by the holder of its lease alone; everybody else only wishes.
 import {
-  type BackfillProgress, type BackfillRecord, type BackfillSpec, type BackfillWish, isActive, MillraceError, newBackfillId, unstarted, wishStates,
+  type BackfillProgress, type BackfillRecord, type BackfillSpec, type BackfillWish, headOfBackfill, isActive, isBackfillEnd, MillraceError, newBackfillId, unstarted, wishStates,
 } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
+import { feedLength } from './feed.ts';
 import { KeyLease } from './lease.ts';
-import { backfillKeys } from './names.ts';
+import { backfillKeys, backfillsPool, keysOf } from './names.ts';
 
 export interface BackfillQuery {
   readonly tenant: string;
@@ -110,11 +111,10 @@ export class BackfillStore {
     const lease = new KeyLease(this.#redis, backfillKeys.lease(id), leaseMs);
     if (!await lease.take()) return undefined;
     const record = await this.find(id);
-    const held = new HeldBackfill(this.#redis, { id, lease, retentionSeconds: this.#retentionSeconds });
-    if (record) return held;
+    if (record) return new HeldBackfill(this.#redis, { record, lease, retentionSeconds: this.#retentionSeconds });
     // Its retention is over.
     await this.#redis.srem(backfillKeys.open, id);
-    await held.release();
+    await lease.release();
     return undefined;
   }
 }
@@ -128,11 +128,16 @@ export class LeaseLost extends Error {
 export class HeldBackfill {
   readonly id: string;
   readonly #redis: Redis;
+  readonly #fixed: Fixed;
   readonly #lease: KeyLease;
   readonly #retentionSeconds: number;
+  /** The last event that was told: most writes tell nothing new. */
+  #told = '';
 
-  constructor(redis: Redis, { id, lease, retentionSeconds }: { id: string; lease: KeyLease; retentionSeconds: number }) {
+  constructor(redis: Redis, { record, lease, retentionSeconds }: { record: BackfillRecord; lease: KeyLease; retentionSeconds: number }) {
+    const { id, tenant, createdAt, spec } = record;
     this.id = id;
+    this.#fixed = { id, tenant, createdAt, spec };
     this.#redis = redis;
     this.#lease = lease;
     this.#retentionSeconds = retentionSeconds;
@@ -147,15 +152,21 @@ export class HeldBackfill {
     return await this.#redis.hget(backfillKeys.backfill(this.id), 'wish') as BackfillWish | null ?? undefined;
   }
 
-  /** Writes how far it is, and that a wish is granted by it. Rejects with `LeaseLost`. */
+  /** Writes how far it is, and that a wish is granted by it; with it leaves what there is to tell. Rejects with `LeaseLost`. */
   async write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
     const { state } = progress;
     const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
+    const { tenant } = this.#fixed;
+    const told = keysOf(backfillsPool);
+    const head = headOfBackfill({ ...this.#fixed, progress }, Date.now());
+    const eventId = head && head.eventId !== this.#told ? head.eventId : '';
     const written = await this.#redis.millraceBackfillWrite(
-      backfillKeys.backfill(this.id), backfillKeys.open, backfillKeys.lease(this.id),
+      backfillKeys.backfill(this.id), backfillKeys.open, backfillKeys.lease(this.id), told.resultsQueue, told.feed(tenant),
       this.id, this.#lease.token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
+      tenant, eventId, eventId === '' ? '' : JSON.stringify(head), isBackfillEnd(state) ? feedLength : 0,
     );
     if (written === 0) throw new LeaseLost();
+    if (eventId !== '') this.#told = eventId;
   }
 
   /** Another coordinator may take it at once. */

@@ -25,6 +25,7 @@ export interface DeliveryRecord {
   readonly eventId: string;
   readonly event: EventType;
   readonly predictionId?: string | undefined;
+  readonly backfillId?: string | undefined;
   readonly target: Target;
   readonly status: DeliveryState;
   /** When the event was, milliseconds since the epoch. */
@@ -44,6 +45,7 @@ export interface NewDelivery {
   readonly eventId: string;
   readonly event: EventType;
   readonly predictionId?: string;
+  readonly backfillId?: string;
   readonly target: Target;
   /** When the event was, milliseconds since the epoch. */
   readonly at: number;
@@ -235,9 +237,9 @@ export class DeliveryStore {
 }
 
 /** What a new delivery is before anything was done about it. */
-export function unwrittenOf({ tenant, eventId, event, predictionId, target, at, body, reason, trace }: NewDelivery): UnwrittenDelivery {
+export function unwrittenOf({ tenant, eventId, event, predictionId, backfillId, target, at, body, reason, trace }: NewDelivery): UnwrittenDelivery {
   const record: DeliveryRecord = {
-    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, target, createdAt: at, attempts: [], tries: 0, ...(trace && { trace }),
+    id: deliveryId(eventId, targetKey(target), at), tenant, eventId, event, predictionId, backfillId, target, createdAt: at, attempts: [], tries: 0, ...(trace && { trace }),
     ...(reason === undefined ? { status: 'pending', nextAttemptAt: at } : { status: 'dead', reason }),
   };
   return { record, body };

@@ -1,6 +1,7 @@
-// The feed of a tenant: how its predictions end, while somebody follows it. A stream per pool, which settling writes to where
-// it is there (settle.lua); followers make it, read from it, and it goes when they have gone.
-import { type Head, predictionId } from '@millrace/protocol';
+// The feed of a tenant: how its predictions and backfills end, while somebody follows it. A stream per pool and one of backfills,
+// which settling writes to where it is there (settle.lua, backfill-write.lua); followers make it, read from it, and it goes when
+// they have gone.
+import { type BackfillHead, type Head, predictionId } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf } from './names.ts';
 
@@ -22,12 +23,10 @@ export type Cursor = string;
 export const feedStart: Cursor = '0-0';
 export const cursorPattern = '[0-9]{1,15}-[0-9]{1,15}(-[0-9]{1,3})?';
 
-export interface FeedEvent {
-  readonly predictionId: string;
-  readonly head: Head;
+export type FeedEvent = ({ readonly kind: 'prediction'; readonly predictionId: string; readonly head: Head } | { readonly kind: 'backfill'; readonly head: BackfillHead }) & {
   /** Reading goes on after this event. */
   readonly cursor: Cursor;
-}
+};
 
 export interface FeedPage {
   readonly events: readonly FeedEvent[];
@@ -54,12 +53,13 @@ export async function readFeed(redis: Redis, { pool, tenant }: Feed, cursor: Cur
 }
 
 /** The last one's cursor is the entry itself, so that a feed's cursors are alike for all who have read the same. */
-function eventsOf(entry: string, [kind, bundleId = '', ...fields]: readonly string[]): FeedEvent[] {
+function eventsOf(entry: string, [kind, about = '', ...fields]: readonly string[]): FeedEvent[] {
+  if (kind === 'backfill') return [{ kind, head: JSON.parse(about) as BackfillHead, cursor: entry }];
   if (kind !== 'bundle') return [];
   const events: FeedEvent[] = [];
   for (let at = 0; at < fields.length; at += 2) {
     const cursor = at + 2 === fields.length ? entry : `${entry}-${at / 2 + 1}`;
-    events.push({ predictionId: predictionId(bundleId, Number(fields[at])), head: JSON.parse(fields[at + 1] as string) as Head, cursor });
+    events.push({ kind: 'prediction', predictionId: predictionId(about, Number(fields[at])), head: JSON.parse(fields[at + 1] as string) as Head, cursor });
   }
   return events;
 }

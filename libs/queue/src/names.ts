@@ -25,11 +25,11 @@ export interface PoolKeys {
   readonly decision: string;
   /** Sorted set of a tenant's bundle ids, for listing: all scores are 0, so that it is in the order of the ids. */
   index(tenant: string): string;
-  /** Stream of what the dispatcher has to tell: a prediction's event, whom to notify, and its head. */
+  /** Stream of what the dispatcher has to tell: a prediction's event, whom to notify, and its head; or a backfill's head. */
   readonly resultsQueue: string;
   /** Hash of who listens to all of a tenant's predictions: by tenant, the ends (and `running`) that are asked for. */
   readonly listeners: string;
-  /** Stream of how a tenant's predictions end, while somebody follows it. */
+  /** Stream of how a tenant's predictions (or backfills) end, while somebody follows it. */
   feed(tenant: string): string;
   /** Hash of a backfill's chunks that are queued or have a result nobody has taken: by chunk, round and attempt `open`, or the result; and marks. */
   chunks(backfillId: string): string;
@@ -113,10 +113,13 @@ export const deliveryKeys = {
   secrets: `${deliveries}:secrets`,
 } as const;
 
+/** What is told of backfills is kept as if they were a pool of this name, which no model's pool has: beside their own keys. */
+export const backfillsPool = 'backfills';
+
 /** Keys of backfills. One hash tag for all of it, likewise; their chunks are in their pool's. */
-const backfills = 'millrace:{backfills}';
+const backfills = prefixOf(backfillsPool);
 export const backfillKeys = {
-  /** Hash of one backfill: its `record` as it was made, how far it is (`state`, `progress`), and what is asked of it (`wish`). */
+  /** Hash of one backfill: its `record` as it was made, how far it is (`state`, `progress`), what is asked of it (`wish`), and a field for each event that was told. */
   backfill: (id: string) => `${backfills}:backfill:${id}`,
   /** Which coordinator has it, until its lease ends. */
   lease: (id: string) => `${backfills}:lease:${id}`,

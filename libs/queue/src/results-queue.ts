@@ -1,12 +1,14 @@
-// The results queue: what was settled and has to be told, written by the script that settles (settle.lua), so that no event is
-// lost between the two. A stream per pool, read by dispatchers as one consumer group (docs/decisions/0010).
+// The results queue: what happened and has to be told, written by the script that settles predictions (settle.lua) or writes how
+// far a backfill is (backfill-write.lua), so that no event is lost between the two. A stream per pool and one for backfills, read
+// by dispatchers as one consumer group (docs/decisions/0010).
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Head, type Notify, predictionId } from '@millrace/protocol';
+import { type BackfillHead, type Head, type Notify, predictionId } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { keysOf, poolsKey } from './names.ts';
 
 /** Something that happened to a prediction. */
-export interface ResultEvent {
+export interface PredictionResult {
+  readonly kind: 'prediction';
   readonly pool: string;
   readonly tenant: string;
   readonly bundleId: string;
@@ -16,6 +18,15 @@ export interface ResultEvent {
   readonly notify: Notify | undefined;
   readonly head: Head;
 }
+
+/** Something that happened to a backfill. */
+export interface BackfillResult {
+  readonly kind: 'backfill';
+  readonly tenant: string;
+  readonly head: BackfillHead;
+}
+
+export type ResultEvent = PredictionResult | BackfillResult;
 
 export interface ResultsReaderOptions {
   /** A connection of its own: it is always inside a blocking read. */
@@ -133,12 +144,13 @@ export class ResultsReader {
 }
 
 function eventsOf(pool: string, fields: readonly string[]): ResultEvent[] {
-  const [, tenant = '', , bundleId = ''] = fields;
+  const [, tenant = '', kind, bundleId = ''] = fields;
+  if (kind === 'backfill') return [{ kind, tenant, head: JSON.parse(fields[5] as string) as BackfillHead }];
   const events: ResultEvent[] = [];
   for (let at = 4; at < fields.length; at += 2) {
     const index = Number(fields[at]);
     const [notify, head] = JSON.parse(fields[at + 1] as string) as [Notify | null, Head];
-    events.push({ pool, tenant, bundleId, index, predictionId: predictionId(bundleId, index), notify: notify ?? undefined, head });
+    events.push({ kind: 'prediction', pool, tenant, bundleId, index, predictionId: predictionId(bundleId, index), notify: notify ?? undefined, head });
   }
   return events;
 }
@@ -150,7 +162,7 @@ function consumerOf(info: unknown): { name: string; pending: number; idle: numbe
 }
 
 /** Tells that predictions of one bundle have begun to run. */
-export async function tellStarted(redis: Redis, { pool, tenant, bundleId }: Pick<ResultEvent, 'pool' | 'tenant' | 'bundleId'>, started: readonly Pick<ResultEvent, 'index' | 'notify' | 'head'>[]): Promise<void> {
+export async function tellStarted(redis: Redis, { pool, tenant, bundleId }: Pick<PredictionResult, 'pool' | 'tenant' | 'bundleId'>, started: readonly Pick<PredictionResult, 'index' | 'notify' | 'head'>[]): Promise<void> {
   const fields = started.flatMap(({ index, notify, head }) => [index, JSON.stringify([notify ?? null, head])]);
   await redis.xadd(keysOf(pool).resultsQueue, '*', 'tenant', tenant, 'bundle', bundleId, ...fields);
 }

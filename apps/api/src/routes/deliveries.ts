@@ -16,6 +16,7 @@ const List = Type.Object({
   endpoint_id: Type.Optional(Type.String({ description: 'Only to this registered endpoint' })),
   event: Type.Optional(Type.Enum([...eventTypes])),
   prediction_id: Type.Optional(Type.String({ description: 'Only what tells of this prediction' })),
+  backfill_id: Type.Optional(Type.String({ description: 'Only what tells of this backfill' })),
   created_after: time('Only of events after this time'),
   created_before: time('Only of events before this time'),
   page_size: Type.Optional(Type.String({ pattern: '^[0-9]{1,9}$', description: `Deliveries in a page: ${pageSize.default} by default, at most ${pageSize.most} (more becomes that)` })),
@@ -27,6 +28,7 @@ interface ListQuery {
   readonly endpoint_id?: string;
   readonly event?: EventType;
   readonly prediction_id?: string;
+  readonly backfill_id?: string;
   readonly created_after?: string;
   readonly created_before?: string;
   readonly page_size?: string;
@@ -48,13 +50,14 @@ export function deliveryRoutes(app: FastifyInstance, { deliveries }: { readonly 
       response: { 200: DeliveryPage, ...problemResponses('malformed-request', 'queue-unavailable') },
     },
   }, async ({ caller: { tenant }, query }) => {
-    const { status, endpoint_id: endpointId, event, prediction_id: predictionId, created_after: after, created_before: before, page_size: size = '0', page_token: token = '' } = query;
-    const filters: Filters = [tenant, status, endpointId, event, predictionId, after, before];
+    const { status, endpoint_id: endpointId, event, prediction_id: predictionId, backfill_id: backfillId } = query;
+    const { created_after: after, created_before: before, page_size: size = '0', page_token: token = '' } = query;
+    const filters: Filters = [tenant, status, endpointId, event, predictionId, backfillId, after, before];
     const { deliveries: listed, next } = await deliveries.list({
       tenant,
       dead: status === 'dead',
       matches: (delivery) => (status === undefined || status === delivery.status) && (event === undefined || event === delivery.event)
-        && (predictionId === undefined || predictionId === delivery.predictionId) && goesTo(delivery, endpointId),
+        && (predictionId === undefined || predictionId === delivery.predictionId) && (backfillId === undefined || backfillId === delivery.backfillId) && goesTo(delivery, endpointId),
       ...(after !== undefined && { since: Date.parse(after) + 1 }),
       ...(before !== undefined && { until: Date.parse(before) }),
       ...(token !== '' && { after: readPageToken(token, filters, deliveryIdForm)[0] }),

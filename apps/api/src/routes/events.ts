@@ -1,4 +1,4 @@
-import { outcomes, type Outcome, problemResponses } from '@millrace/protocol';
+import { type BackfillEnd, backfillEnds, outcomes, type Outcome, problemResponses } from '@millrace/protocol';
 import type { Redis } from '@millrace/queue';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -20,10 +20,10 @@ const eventStream = { description: 'Server-Sent Events', content: { 'text/event-
 const Headers = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The `id` of the last event that came: what was told is not told again' })) });
 interface EventHeaders { 'last-event-id'?: string }
 const Filters = Type.Object({
-  status: Type.Optional(Type.Enum([...outcomes])),
+  status: Type.Optional(Type.Enum([...new Set([...outcomes, ...backfillEnds])], { description: 'Backfills end as `completed`, `failed` or `canceled`, predictions as any of the others' })),
   model: Type.Optional(ModelFilter),
 }, { additionalProperties: false });
-interface TailQuery { status?: Outcome; model?: string }
+interface TailQuery { status?: Outcome | BackfillEnd; model?: string }
 
 /** Event streams. They have no HEAD: it would open one that nobody reads. */
 export function eventRoutes(app: FastifyInstance, { redis, streams, predictionStreams, feeds }: EventRoutes): void {
@@ -53,8 +53,8 @@ export function eventRoutes(app: FastifyInstance, { redis, streams, predictionSt
     exposeHeadRoute: false,
     schema: {
       tags,
-      summary: 'Follow how predictions end',
-      description: 'An event `prediction.completed`, `prediction.failed`, `prediction.canceled` or `prediction.expired` for each, with the body of a thin webhook. An event `gap` says that something may have been missed.',
+      summary: 'Follow how predictions and backfills end',
+      description: 'An event `prediction.completed`, `prediction.failed`, `prediction.canceled` or `prediction.expired` for each, or `backfill.completed`, `backfill.failed` or `backfill.canceled`, with the body of a thin webhook. An event `gap` says that something may have been missed.',
       querystring: Filters,
       headers: Headers,
       response: { 200: eventStream, ...problemResponses('malformed-request', 'queue-unavailable') },

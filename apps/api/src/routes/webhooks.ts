@@ -29,7 +29,7 @@ export function webhookRoutes(app: FastifyInstance, { endpoints, deliveries }: W
     attachValidation: true,
     schema: {
       tags,
-      summary: 'Register an endpoint that is told of all predictions',
+      summary: 'Register an endpoint that is told of all predictions, or of all backfills',
       description: `At most ${webhookLimits.endpoints} of them.`,
       body: NewWebhookEndpoint,
       response: { 201: WebhookEndpointWithSecret, ...problemResponses('malformed-request', 'invalid-webhook', 'queue-unavailable') },

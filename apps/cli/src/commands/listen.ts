@@ -1,6 +1,7 @@
 // `millrace webhooks listen`: a receiver on this machine that verifies every webhook as a user's own would, and prints it.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { defaultEvents } from '@millrace/protocol';
 import { Webhook } from 'standardwebhooks';
 import { Client } from '../client.ts';
 import { untilSignal } from '../signals.ts';
@@ -60,10 +61,10 @@ export async function listen({ url, key, port, secret, fail, register, json }: L
   const here = await open(server, port);
   let endpointId: string | undefined;
   try {
-    const endpoint = register ? await client.createEndpoint(here, 'millrace webhooks listen') : undefined;
+    const endpoint = register ? await client.createEndpoint({ url: here, description: 'millrace webhooks listen', events: [...defaultEvents.prediction, ...defaultEvents.backfill] }) : undefined;
     endpointId = endpoint?.id;
     verifiers.resolve(endpoint ? [ofRequests, new Webhook(endpoint.secret)] : [ofRequests]);
-    process.stderr.write(`Listening at ${here}${endpoint ? `, registered as ${endpoint.id}` : ''}. A prediction names it by "webhook": {"url": "${here}"}. Ctrl-C stops it.\n`);
+    process.stderr.write(`Listening at ${here}${endpoint ? `, registered as ${endpoint.id}` : ''}. A prediction or backfill names it by "webhook": {"url": "${here}"}. Ctrl-C stops it.\n`);
     await stopped;
   } finally {
     server.close();
@@ -126,8 +127,9 @@ function printable(text: string): string {
 
 function jsonOf({ at, verdict, eventId, attemptedAt, status }: Received): string {
   const payload = 'payload' in verdict ? verdict.payload : null;
+  const idOf = (object: string) => (payload?.type.startsWith(`${object}.`) ? payload.data.id ?? null : null);
   return JSON.stringify({
-    received_at: at.toISOString(), event: payload?.type ?? null, event_id: eventId ?? null, prediction_id: payload?.data.id ?? null,
+    received_at: at.toISOString(), event: payload?.type ?? null, event_id: eventId ?? null, prediction_id: idOf('prediction'), backfill_id: idOf('backfill'),
     verified: payload !== null, fault: 'fault' in verdict ? verdict.fault : null, attempted_at: attemptedAt?.toISOString() ?? null, status, payload,
   });
 }

@@ -31,10 +31,10 @@ export async function deliveries({ url, key, status, endpoint, limit, json }: De
   if (listed.length === 0) process.stderr.write('There is no such delivery.\n');
 }
 
-function lineOf({ id, created_at: at, status, event, prediction_id: predictionId, url, reply_queue: queue, attempts }: Delivery): string {
+function lineOf({ id, created_at: at, status, event, prediction_id: predictionId, backfill_id: backfillId, url, reply_queue: queue, attempts }: Delivery): string {
   const last = attempts.at(-1);
   const came = last && (last.error ?? `answered ${last.status_code}`);
-  return [at, id, status.padEnd('delivered'.length), event, predictionId ?? '-', url ?? `queue ${queue}`, `${attempts.length} ${attempts.length === 1 ? 'attempt' : 'attempts'}${came === undefined ? '' : `, ${came}`}`].join('  ');
+  return [at, id, status.padEnd('delivered'.length), event, predictionId ?? backfillId ?? '-', url ?? `queue ${queue}`, `${attempts.length} ${attempts.length === 1 ? 'attempt' : 'attempts'}${came === undefined ? '' : `, ${came}`}`].join('  ');
 }
 
 export async function redeliver(id: string, { url, key }: ApiPlace): Promise<void> {
