@@ -20,7 +20,7 @@ export interface PoolLoopOptions {
   readonly untilArrival: (ms: number) => Promise<void>;
   readonly metrics: PoolMetrics;
   readonly log: Logger;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds of a clock that nobody sets. */
   readonly now: () => number;
 }
 
