@@ -32,7 +32,8 @@ life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
 
 const registry = createRegistry('autoscaler', manifest.version);
-const metrics = new AutoscalerMetrics(registry, () => supervisor?.states() ?? []);
+const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, now);
+const metrics = new AutoscalerMetrics(registry, { decisions, workers: () => supervisor?.states() ?? [] });
 const supervisor = withProcesses ? new Supervisor({
   args: [fileURLToPath(new URL('../../worker/src/main.ts', import.meta.url))],
   // Its settings are those of this process, so that there is one place for them.
@@ -47,7 +48,6 @@ const actuator = supervisor ?? new Deployments({
 });
 life.own('workers', () => actuator.stop());
 
-const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, now);
 // gRPC takes 16 MB and a sixth of a second to load, which are for those who use it.
 const keda = config.kedaPort === undefined ? undefined : await (await import('./keda.ts')).serveKeda({ host: config.kedaHost, port: config.kedaPort, decisions });
 life.own('keda', () => keda?.stop());
