@@ -39,6 +39,8 @@ const supervisor = withProcesses ? new Supervisor({
   // Its settings are those of this process, so that there is one place for them.
   env: { ...process.env, MILLRACE_METRICS_PORT: '0' },
   graceMs: graceMs.worker,
+  // To start it may take as long as a pod of the Helm chart; what it holds when it is silent is others' by then (BullMQ's lock).
+  hung: { startMs: 300_000, silentMs: 15_000 },
   onLog: relay(process.stdout, log),
   onRestart: (pool) => metrics.restarted(pool),
 }) : undefined;
