@@ -12,7 +12,7 @@ export function observePools(registry: Registry, admission: Admission): void {
   const depth = new Gauge({
     name: 'millrace_queue_depth', help: 'Rows accepted and not settled', labelNames: ['queue'], registers,
     collect() {
-      for (const metric of [this, oldest, rows, backlog, arrived, cost, drain, workers, desired, memory]) metric.reset();
+      for (const metric of [this, oldest, rows, backlog, arrived, cost, drain, workers, desired, results, oldestResult, memory]) metric.reset();
       for (const [pool, load] of admission.pools) setPool(pool, load);
       if (!admission.memory) return;
       const { usedBytes, maxBytes, refusedFromBytes } = admission.memory;
@@ -28,17 +28,21 @@ export function observePools(registry: Registry, admission: Admission): void {
   const drain = gauge('millrace_queue_drain_rows_per_second', 'Rows settled a second while rows wait', 'pool');
   const workers = gauge('millrace_workers', 'Workers heard of within the last 5 seconds', 'pool', 'state');
   const desired = gauge('millrace_workers_desired', 'Workers that the autoscaler wants', 'pool');
+  const results = gauge('millrace_results_queue_length', 'Bundles whose events wait for a dispatcher', 'pool');
+  const oldestResult = gauge('millrace_results_queue_oldest_age_seconds', 'Age of the oldest entry of the results queue', 'pool');
   const memory = gauge('millrace_redis_memory_bytes', 'Memory that Redis uses, and from where on nothing more is queued', 'kind');
   const limit = gauge('millrace_queue_limit_rows', 'Most rows that may be accepted and not settled', 'of');
   limit.set({ of: 'pool' }, admission.limits.maxQueuedRows);
   limit.set({ of: 'tenant' }, admission.limits.maxQueuedRowsPerTenant);
 
   function setPool(pool: string, load: PoolLoad): void {
-    const { demand: { replicas, decision }, rates, drain: { rowsPerSecond } } = load;
+    const { demand: { replicas, decision }, rates, drain: { rowsPerSecond }, results: { length, oldestSeconds } } = load;
     for (const lane of lanes) setLane(pool, lane, load);
     for (const [name, seconds] of rates.secondsPerRow) cost.set({ pool, ...labelsOf(name) }, seconds);
     for (const state of replicaStates) workers.set({ pool, state }, replicas.filter((replica) => replica.state === state).length);
     if (decision) desired.set({ pool }, decision.desiredWorkers);
+    results.set({ pool }, length);
+    oldestResult.set({ pool }, oldestSeconds);
     if (rowsPerSecond !== undefined) drain.set({ pool }, rowsPerSecond);
   }
 

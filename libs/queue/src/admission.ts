@@ -5,6 +5,7 @@ import { type Demand, readDemand } from './demand.ts';
 import { type DemandRates, DemandSampler } from './demand-rates.ts';
 import { DrainRate } from './drain-rate.ts';
 import { type MemoryUse, readMemory } from './memory.ts';
+import { readResultsQueue, type ResultsQueue } from './results-queue.ts';
 
 /** Rows of one lane that may be accepted and not settled. */
 export interface AdmissionLimits {
@@ -36,6 +37,7 @@ export interface PoolLoad {
   readonly rates: DemandRates;
   readonly drain: DrainRate;
   readonly sampler: DemandSampler;
+  readonly results: ResultsQueue;
 }
 
 const pollMs = 500;
@@ -152,10 +154,10 @@ export class Admission {
     this.#since = new Map();
     try {
       const names = [...pools()];
-      const [memory, ...demands] = await Promise.all([readMemory(redis), ...names.map((pool) => readDemand(redis, pool))]);
+      const [memory, ...readings] = await Promise.all([readMemory(redis), ...names.map((pool) => Promise.all([readDemand(redis, pool), readResultsQueue(redis, pool)]))]);
       this.#memory = memory;
       this.#readAt = performance.now();
-      for (const [place, pool] of names.entries()) this.#note(pool, demands[place] as Demand);
+      for (const [place, pool] of names.entries()) this.#note(pool, ...readings[place] as [Demand, ResultsQueue]);
       this.#failing = false;
     } catch (error) {
       if (!this.#failing) onError(error);
@@ -165,10 +167,10 @@ export class Admission {
     if (!this.#stopped) this.#timer = setTimeout(() => { this.#polling = this.#poll(); }, pollMs);
   }
 
-  #note(pool: string, demand: Demand): void {
+  #note(pool: string, demand: Demand, results: ResultsQueue): void {
     const { drain, sampler } = this.#pools.get(pool) ?? { drain: new DrainRate(), sampler: new DemandSampler() };
     drain.note({ at: this.#readAt, rows: demand.lanes.online.rows + demand.lanes.bulk.rows, settled: demand.settledRows });
-    this.#pools.set(pool, { demand, rates: sampler.note(demand), drain, sampler });
+    this.#pools.set(pool, { demand, rates: sampler.note(demand), drain, sampler, results });
   }
 }
 
