@@ -1,5 +1,5 @@
 // The Helm chart, rendered by the real helm: valid by the published schemas, and in step with what the processes are.
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { chart, helm, type Manifest, render } from './helm.ts';
@@ -82,6 +82,17 @@ test('each pool is scaled by one thing at most, which alone says how many there 
     return [labels['millrace/pool'], [spec.replicas ?? [], holds('ScaledObject') ? 'keda' : [], holds('HorizontalPodAutoscaler') ? 'hpa' : [], ours ? 'autoscaler' : []].flat()];
   }));
   expect(scaledBy).toEqual({ default: [0], gpu: ['autoscaler'], large: ['autoscaler'], asked: ['keda'], pushed: ['keda'], scraped: ['keda'], plain: ['hpa'] });
+});
+
+test('what the monitors scrape has the job names that rules look for', async () => {
+  const rules = await readFile(path.join(chart, '../../prometheus/rules.yml'), 'utf8');
+  const looksFor = new RegExp(`^(?:${(/up\{job=~"([^"]+)"\}/.exec(rules) as RegExpExecArray)[1]})$`);
+  const endpoints = [...of('everything.yaml', 'ServiceMonitor').flatMap(({ spec }) => spec.endpoints), ...of('everything.yaml', 'PodMonitor').flatMap(({ spec }) => spec.podMetricsEndpoints)];
+  expect(endpoints).toHaveLength(2);
+  for (const { relabelings } of endpoints) {
+    expect(relabelings).toEqual([{ sourceLabels: ['__meta_kubernetes_pod_label_app_kubernetes_io_component'], targetLabel: 'job', replacement: 'millrace-$1' }]);
+  }
+  for (const { spec } of of('everything.yaml', 'Deployment')) expect(`millrace-${spec.template.metadata.labels['app.kubernetes.io/component']}`).toMatch(looksFor);
 });
 
 test('the GPU pool asks for a GPU, on a node that has one, with the CUDA image', () => {
