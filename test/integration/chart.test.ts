@@ -113,6 +113,7 @@ test.each([
   ['metrics-api without a key', 'worker.scaling.by="keda"', 'metricsKey.secret'],
   ['prometheus without its place', 'worker.scaling={"by":"keda","keda":{"trigger":"prometheus"}}', 'prometheusUrl'],
   ['models from a claim without its name', 'models.from="claim"', 'models.claim'],
+  ['a certificate for Redis without its secret', 'redis.tls={"certificate":true}', 'redis.tls.secret'],
 ])('%s is refused', async (_name, value, where) => {
   await expect(render({ set: [value] })).rejects.toThrow(where);
 });
