@@ -114,6 +114,7 @@ test.each([
   ['prometheus without its place', 'worker.scaling={"by":"keda","keda":{"trigger":"prometheus"}}', 'prometheusUrl'],
   ['models from a claim without its name', 'models.from="claim"', 'models.claim'],
   ['a certificate for Redis without its secret', 'redis.tls={"certificate":true}', 'redis.tls.secret'],
+  ['a fallback to no worker, which KEDA takes for none', 'worker.scaling.keda.fallback={"failures":3,"replicas":0}', 'fallback'],
 ])('%s is refused', async (_name, value, where) => {
   await expect(render({ set: [value] })).rejects.toThrow(where);
 });
