@@ -2,6 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startDiscovery } from './discovery-server.ts';
 import { chart, helm, type Manifest, render } from './helm.ts';
 import { faultsOf, unknownFieldsOf } from './published-schemas.ts';
 import { temporaryFolder } from './rig.ts';
@@ -93,6 +94,17 @@ test('what the monitors scrape has the job names that rules look for', async () 
     expect(relabelings).toEqual([{ sourceLabels: ['__meta_kubernetes_pod_label_app_kubernetes_io_component'], targetLabel: 'job', replacement: 'millrace-$1' }]);
   }
   for (const { spec } of of('everything.yaml', 'Deployment')) expect(`millrace-${spec.template.metadata.labels['app.kubernetes.io/component']}`).toMatch(looksFor);
+});
+
+test('an upgrade leaves as many workers as there are where something scales them, also when that is switched on', async () => {
+  const cluster = await startDiscovery({ 'mill-millrace-worker-default': 8, 'mill-millrace-worker-empty': 0, 'mill-millrace-worker-raised': 1, 'mill-millrace-worker-fixed': 8 });
+  const pools = {
+    default: { scaling: { by: 'autoscaler' } }, empty: { scaling: { by: 'keda', min: 0, keda: { trigger: 'external-push' } } }, raised: { scaling: { by: 'hpa', min: 2 } },
+    fixed: { scaling: { by: 'none', replicas: 3 } }, fresh: { scaling: { by: 'autoscaler' } },
+  };
+  const manifests = await render({ set: [`pools=${JSON.stringify(pools)}`], cluster });
+  const replicas = manifests.filter(({ kind, metadata }) => kind === 'Deployment' && metadata.labels['millrace/pool']).map(({ metadata: { labels }, spec }) => [labels['millrace/pool'], spec.replicas]);
+  expect(Object.fromEntries(replicas)).toEqual({ default: 8, empty: 0, raised: 2, fixed: 3, fresh: undefined });
 });
 
 test('the GPU pool asks for a GPU, on a node that has one, with the CUDA image', () => {

@@ -17,7 +17,6 @@ kind: Deployment
 metadata:
   {{- include "millrace.metadata" . | nindent 2 }}
 spec:
-  {{- /* Where something scales it, an upgrade leaves their number alone. */}}
   {{- if hasKey . "replicas" }}
   replicas: {{ .replicas }}
   {{- end }}
