@@ -65,7 +65,10 @@ const root = fileURLToPath(new URL('../../../../', import.meta.url));
 export async function startSystem(options: SystemOptions): Promise<System> {
   const { redisServer, dataDir, redisArgs, onLog } = options;
   if (!redisServer && !options.redisUrl) throw new Error('there is no redis-server here: run `npm run setup`, or set REDIS_URL');
-  const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer ?? '', dataDir, args: redisArgs });
+  const redis = options.redisUrl ? undefined : await startRedis({
+    binary: redisServer ?? '', dataDir, args: redisArgs,
+    onLoading: () => onLog('redis', { level: 'info', msg: 'loads what is in its data folder, however long that takes' }),
+  });
   const redisUrl = redis?.url ?? options.redisUrl ?? '';
   const env = { ...inherited({ withPrivateRedis: redis !== undefined }), REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
   const services: Service[] = [];
