@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all([system.stop(), cluster.stop()]));
 
-async function startAutoscaler(env: Record<string, string>): Promise<TestProcess & { readonly kedaPort: number }> {
+async function startAutoscaler(env: Record<string, string>): Promise<TestProcess & { readonly kedaPort: number; readonly metricsUrl: string }> {
   const autoscaler = startApp('autoscaler', {
     REDIS_URL: system.redisUrl, MILLRACE_ACTUATOR: 'kubernetes', MILLRACE_KUBERNETES_URL: cluster.url, MILLRACE_KUBERNETES_ACCOUNT: account,
     MILLRACE_METRICS_PORT: '0', MILLRACE_KEDA_PORT: '0', MILLRACE_POOLS: 'default=0..4', ...env,
@@ -29,7 +29,7 @@ async function startAutoscaler(env: Record<string, string>): Promise<TestProcess
     await autoscaler.ended;
   });
   const ready = await until(() => autoscaler.logs.find(({ msg }) => msg === 'autoscaler is ready'), 'the autoscaler');
-  return { ...autoscaler, kedaPort: Number(ready['kedaPort']) };
+  return { ...autoscaler, kedaPort: Number(ready['kedaPort']), metricsUrl: `http://127.0.0.1:${String(ready['metricsPort'])}/metrics` };
 }
 
 function keda(port: number): KedaClient {
@@ -93,12 +93,20 @@ test('what cannot be answered is refused with a reason, so that KEDA falls back'
 test('a Deployment follows: from zero with the first prediction, over a failure, and back to zero', async () => {
   cluster.replicas.set('workers', 0);
   cluster.answer = { method: 'PATCH', with: refusals.conflict };
-  const { logs } = await startAutoscaler({ MILLRACE_POLL_SECONDS: '0.2', MILLRACE_IDLE_SECONDS: '1', MILLRACE_SCALE_IN_DELAY_SECONDS: '0', MILLRACE_DEPLOYMENTS: 'default=workers' });
+  const { logs, metricsUrl } = await startAutoscaler({ MILLRACE_POLL_SECONDS: '0.2', MILLRACE_IDLE_SECONDS: '1', MILLRACE_SCALE_IN_DELAY_SECONDS: '0', MILLRACE_DEPLOYMENTS: 'default=workers' });
   const id = await submit();
-  const failure = await until(() => logs.find(({ msg }) => msg === 'pool cannot be scaled now'), 'the failure');
-  expect(JSON.stringify(failure)).toContain('Kubernetes answered 409');
+  const failures = () => logs.filter(({ msg }) => msg === 'pool cannot be scaled now');
+  await until(() => failures().length > 1, 'two failures');
+  expect(JSON.stringify(failures()[0])).toContain('Kubernetes answered 409');
+  // What cannot be done yet is decided all the same, once, and told.
+  const orders = () => logs.filter(({ msg }) => msg === 'fleet is scaled').map(({ from, desired }) => [from, desired]);
+  expect(orders()).toEqual([[0, 1]]);
+  const metrics = await (await fetch(metricsUrl)).text();
+  expect(metrics).toContain('millrace_workers_desired{pool="default",service="autoscaler"} 1');
+  expect(metrics).toContain('millrace_scale_events_total{pool="default",direction="out",service="autoscaler"} 1');
   cluster.answer = undefined;
   await until(() => cluster.replicas.get('workers') === 1, 'the first worker');
+  expect(orders()).toEqual([[0, 1]]);
   await cancel(id);
   await until(() => cluster.replicas.get('workers') === 0, 'no worker');
   expect(cluster.ordered).toEqual([1, 0]);

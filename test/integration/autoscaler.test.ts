@@ -89,6 +89,17 @@ test('a worker that is killed is replaced, and what it had claimed is done', asy
   expect(metrics).toContain('millrace_workers_desired{pool="default",service="autoscaler"} 1');
 });
 
+test('a worker that hangs is replaced, and what it had claimed is done', async () => {
+  const system = await started({ workers: { least: 1, most: 1 } });
+  await until(() => readyPids(system.logs).length === 1, 'the worker');
+  const ids = await enqueue(system, 300);
+  await until(async () => (await endsOf(system, ids.slice(0, 1)))[0]?.status === 'succeeded', 'the first end');
+  process.kill(readyPids(system.logs)[0] as number, 'SIGSTOP');
+  expect(statuses(await endsOf(system, ids))).toEqual(['succeeded']);
+  expect(linesOf(system.logs, 'hangs, killing it').map(({ reason }) => reason)).toEqual(['not heard of for 15000 ms']);
+  expect(readyPids(system.logs).map(lives)).toEqual([false, true]);
+});
+
 test('a worker that cannot start is tried less and less often, and serves as soon as it can', async () => {
   const system = await started({ workers: 0 });
   const models = path.join(await temporaryFolder(), 'models');

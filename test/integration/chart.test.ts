@@ -1,7 +1,8 @@
 // The Helm chart, rendered by the real helm: valid by the published schemas, and in step with what the processes are.
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startDiscovery } from './discovery-server.ts';
 import { chart, helm, type Manifest, render } from './helm.ts';
 import { faultsOf, unknownFieldsOf } from './published-schemas.ts';
 import { temporaryFolder } from './rig.ts';
@@ -84,6 +85,28 @@ test('each pool is scaled by one thing at most, which alone says how many there 
   expect(scaledBy).toEqual({ default: [0], gpu: ['autoscaler'], large: ['autoscaler'], asked: ['keda'], pushed: ['keda'], scraped: ['keda'], plain: ['hpa'] });
 });
 
+test('what the monitors scrape has the job names that rules look for', async () => {
+  const rules = await readFile(path.join(chart, '../../prometheus/rules.yml'), 'utf8');
+  const looksFor = new RegExp(`^(?:${(/up\{job=~"([^"]+)"\}/.exec(rules) as RegExpExecArray)[1]})$`);
+  const endpoints = [...of('everything.yaml', 'ServiceMonitor').flatMap(({ spec }) => spec.endpoints), ...of('everything.yaml', 'PodMonitor').flatMap(({ spec }) => spec.podMetricsEndpoints)];
+  expect(endpoints).toHaveLength(2);
+  for (const { relabelings } of endpoints) {
+    expect(relabelings).toEqual([{ sourceLabels: ['__meta_kubernetes_pod_label_app_kubernetes_io_component'], targetLabel: 'job', replacement: 'millrace-$1' }]);
+  }
+  for (const { spec } of of('everything.yaml', 'Deployment')) expect(`millrace-${spec.template.metadata.labels['app.kubernetes.io/component']}`).toMatch(looksFor);
+});
+
+test('an upgrade leaves as many workers as there are where something scales them, also when that is switched on', async () => {
+  const cluster = await startDiscovery({ 'mill-millrace-worker-default': 8, 'mill-millrace-worker-empty': 0, 'mill-millrace-worker-raised': 1, 'mill-millrace-worker-fixed': 8 });
+  const pools = {
+    default: { scaling: { by: 'autoscaler' } }, empty: { scaling: { by: 'keda', min: 0, keda: { trigger: 'external-push' } } }, raised: { scaling: { by: 'hpa', min: 2 } },
+    fixed: { scaling: { by: 'none', replicas: 3 } }, fresh: { scaling: { by: 'autoscaler' } },
+  };
+  const manifests = await render({ set: [`pools=${JSON.stringify(pools)}`], cluster });
+  const replicas = manifests.filter(({ kind, metadata }) => kind === 'Deployment' && metadata.labels['millrace/pool']).map(({ metadata: { labels }, spec }) => [labels['millrace/pool'], spec.replicas]);
+  expect(Object.fromEntries(replicas)).toEqual({ default: 8, empty: 0, raised: 2, fixed: 3, fresh: undefined });
+});
+
 test('the GPU pool asks for a GPU, on a node that has one, with the CUDA image', () => {
   const { spec } = named('gpu.yaml', 'Deployment', 'worker-gpu');
   const { nodeSelector, tolerations, containers: [worker] } = spec.template.spec;
@@ -102,6 +125,8 @@ test.each([
   ['metrics-api without a key', 'worker.scaling.by="keda"', 'metricsKey.secret'],
   ['prometheus without its place', 'worker.scaling={"by":"keda","keda":{"trigger":"prometheus"}}', 'prometheusUrl'],
   ['models from a claim without its name', 'models.from="claim"', 'models.claim'],
+  ['a certificate for Redis without its secret', 'redis.tls={"certificate":true}', 'redis.tls.secret'],
+  ['a fallback to no worker, which KEDA takes for none', 'worker.scaling.keda.fallback={"failures":3,"replicas":0}', 'fallback'],
 ])('%s is refused', async (_name, value, where) => {
   await expect(render({ set: [value] })).rejects.toThrow(where);
 });

@@ -36,9 +36,10 @@ export async function helm(...args: readonly string[]): Promise<string> {
   return stdout;
 }
 
-/** What the chart makes of values: files of them, and single ones as in `--set`. */
-export async function render({ files = [], set = [] }: { files?: readonly string[]; set?: readonly string[] } = {}): Promise<Manifest[]> {
-  const text = await helm('template', 'mill', chart, '--namespace', 'ml', ...files.flatMap((file) => ['--values', file]), ...set.flatMap((value) => ['--set-json', value]));
+/** What the chart makes of values: files of them, and single ones as in `--set`; of what is in a cluster too, where the URL of one is given. */
+export async function render({ files = [], set = [], cluster }: { files?: readonly string[]; set?: readonly string[]; cluster?: string } = {}): Promise<Manifest[]> {
+  const looking = cluster === undefined ? [] : ['--dry-run=server', '--disable-openapi-validation', '--kube-apiserver', cluster];
+  const text = await helm('template', 'mill', chart, '--namespace', 'ml', ...looking, ...files.flatMap((file) => ['--values', file]), ...set.flatMap((value) => ['--set-json', value]));
   const documents = parseAllDocuments(text);
   for (const { errors } of documents as { errors: readonly Error[] }[]) if (errors[0]) throw errors[0];
   return documents.map((document) => document.toJSON() as Manifest | null).filter((manifest) => manifest !== null);

@@ -99,11 +99,12 @@ test('while Redis hangs the API says so, and goes on when Redis does', async () 
   process.kill(system.redisPid as number, 'SIGSTOP');
   onTestFinished(() => { process.kill(system.redisPid as number, 'SIGCONT'); });
   const pausedAt = Date.now();
-  const [read, batch, metrics, waited, ...queued] = await Promise.all([
+  const [read, batch, metrics, waited, dispatcher, ...queued] = await Promise.all([
     send(system, 'GET', `/api/v1/predictions/${id}`),
     send(system, 'POST', '/api/v1/predictions:batch', { requests: [iris] }),
     send(system, 'GET', '/metrics'),
     send(system, 'POST', '/api/v1/predictions', iris, { prefer: 'wait=30' }),
+    fetch(`${system.dispatcherUrl}/metrics`),
     // More than may be on their way to Redis at once.
     ...Array.from({ length: 10 }, () => send(system, 'POST', '/api/v1/predictions', iris)),
   ]);
@@ -121,7 +122,16 @@ test('while Redis hangs the API says so, and goes on when Redis does', async () 
   expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
   expect((await send(system, 'GET', `/api/v1/predictions/${id}`)).body.status).toBe('succeeded');
   expect([system.api.pid, system.workers[0]?.pid]).toEqual(pids);
-  expect(metrics.status).toBe(200);
+  expect([metrics.status, dispatcher.status]).toEqual([200, 200]);
+});
+
+test('events that no dispatcher takes are seen, since the API tells of them', async () => {
+  const system = await started({ dispatcher: false });
+  const { body: { status } } = await predict(system, 'iris', iris.inputs, { webhook: { url: 'https://example.com' } });
+  expect(status).toBe('succeeded');
+  const metrics = async () => (await send(system, 'GET', '/metrics')).body as string;
+  await until(async () => /millrace_results_queue_length\{pool="default",service="api"\} 1\n/.test(await metrics()), 'the event');
+  await until(async () => Number(/millrace_results_queue_oldest_age_seconds\{pool="default",service="api"\} (.+)/.exec(await metrics())?.[1]) >= 1, 'its age');
 });
 
 test('a client that leaves while it waits does no harm', async () => {

@@ -2,8 +2,9 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { startRedis } from '../../apps/cli/src/embedded/redis.ts';
+import { startSystem } from '../../apps/cli/src/embedded/system.ts';
 import { type Certificate, createAuthority } from './certificates.ts';
 import { login, redisServer, startTestRedis, userArgs } from './redis-rig.ts';
 import { bundledModels, freePort, predict, send, startApp, startTestSystem, temporaryFolder, until } from './rig.ts';
@@ -50,12 +51,26 @@ async function reasonOf(app: 'api' | 'worker', env: Record<string, string>): Pro
   return err.message;
 }
 
+/** Sets variables of this process' own environment, as of a shell, until the test has ended. */
+function setEnvironment(env: Record<string, string>): void {
+  for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
+  onTestFinished(() => { vi.unstubAllEnvs(); });
+}
+
 test('predictions travel over TLS, both sides with a certificate', async () => {
   const { REDIS_URL: redisUrl, ...env } = await startTlsRedis();
-  const system = await startTestSystem({ redisUrl, env });
+  setEnvironment(env);
+  const system = await startTestSystem({ redisUrl });
   onTestFinished(() => system.stop());
   expect((await predict(system, 'iris', iris)).body.status).toBe('succeeded');
   expect(JSON.stringify(system.logs)).not.toContain(login.split(':')[1]);
+});
+
+test('a private Redis has no TLS, whatever the environment says', async () => {
+  setEnvironment({ MILLRACE_REDIS_TLS_CA_FILE: path.join(folder, 'nowhere.crt') });
+  const system = await startSystem({ redisServer: redisServer(), models: bundledModels, port: 0, workers: 1, onLog: () => {} });
+  onTestFinished(() => system.stop());
+  expect((await predict(system, 'iris', iris)).body.status).toBe('succeeded');
 });
 
 test('a certificate that the authority did not sign ends the start', async () => {

@@ -12,8 +12,12 @@ export function observePools(registry: Registry, admission: Admission): void {
   const depth = new Gauge({
     name: 'millrace_queue_depth', help: 'Rows accepted and not settled', labelNames: ['queue'], registers,
     collect() {
-      for (const metric of [this, oldest, rows, backlog, arrived, cost, drain, workers, desired, memory]) metric.reset();
+      for (const metric of [this, oldest, rows, backlog, arrived, cost, drain, workers, desired, results, oldestResult, memory]) metric.reset();
       for (const [pool, load] of admission.pools) setPool(pool, load);
+      for (const [pool, { length, oldestSeconds }] of admission.results) {
+        results.set({ pool }, length);
+        oldestResult.set({ pool }, oldestSeconds);
+      }
       if (!admission.memory) return;
       const { usedBytes, maxBytes, refusedFromBytes } = admission.memory;
       memory.set({ kind: 'used' }, usedBytes);
@@ -28,6 +32,8 @@ export function observePools(registry: Registry, admission: Admission): void {
   const drain = gauge('millrace_queue_drain_rows_per_second', 'Rows settled a second while rows wait', 'pool');
   const workers = gauge('millrace_workers', 'Workers heard of within the last 5 seconds', 'pool', 'state');
   const desired = gauge('millrace_workers_desired', 'Workers that the autoscaler wants', 'pool');
+  const results = gauge('millrace_results_queue_length', 'Bundles whose events wait for a dispatcher', 'pool');
+  const oldestResult = gauge('millrace_results_queue_oldest_age_seconds', 'Age of the oldest entry of the results queue', 'pool');
   const memory = gauge('millrace_redis_memory_bytes', 'Memory that Redis uses, and from where on nothing more is queued', 'kind');
   const limit = gauge('millrace_queue_limit_rows', 'Most rows that may be accepted and not settled', 'of');
   limit.set({ of: 'pool' }, admission.limits.maxQueuedRows);

@@ -24,6 +24,14 @@ export class Decisions {
     return last && this.#now() - last.at <= this.#holdsMs ? last.desired : undefined;
   }
 
+  /** What holds, by pool. */
+  all(): [pool: string, desired: number][] {
+    return [...this.#pools.keys()].flatMap((pool) => {
+      const desired = this.of(pool);
+      return desired === undefined ? [] : [[pool, desired]];
+    });
+  }
+
   tell(pool: string, desired: number): void {
     const entry = this.#pools.get(pool);
     if (!entry) return;

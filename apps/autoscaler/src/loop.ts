@@ -20,7 +20,7 @@ export interface PoolLoopOptions {
   readonly untilArrival: (ms: number) => Promise<void>;
   readonly metrics: PoolMetrics;
   readonly log: Logger;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds of a clock that nobody sets. */
   readonly now: () => number;
 }
 
@@ -70,10 +70,11 @@ export class PoolLoop {
     const before = this.#state ?? initialState(await actuator.observed(pool), now());
     const decision = decide(before, reading, limits, now());
     this.#state = decision.state;
-    await actuator.scale(pool, decision.desired);
+    // First, since acting may fail, and the next turn sees no change.
     metrics.decided(before.desired, decision.desired);
     if (decision.desired !== before.desired) log.info({ pool, from: before.desired, desired: decision.desired, reason: decision.reason, reading }, 'fleet is scaled');
     await publish(decision);
+    await actuator.scale(pool, decision.desired);
   }
 
   /** Whether this process acts for the pool. */

@@ -24,18 +24,23 @@ const life = new Lifecycle(log, graceMs.all);
 /** After which another autoscaler takes over from one that died, and what it decided is forgotten. */
 const leaseSeconds = Math.max(10, Math.ceil(3 * pollSeconds));
 const onError = (error: unknown) => log.warn({ err: error }, 'Redis connection failed');
+// Decisions go by differences of times, which a clock that is set would spoil.
+const now = () => performance.now();
 
 const redis = connect(config, 'producer', onError);
 life.own('redis', () => redis.disconnect());
 await untilReady(redis, 30_000);
 
 const registry = createRegistry('autoscaler', manifest.version);
-const metrics = new AutoscalerMetrics(registry, () => supervisor?.states() ?? []);
+const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, now);
+const metrics = new AutoscalerMetrics(registry, { decisions, workers: () => supervisor?.states() ?? [] });
 const supervisor = withProcesses ? new Supervisor({
   args: [fileURLToPath(new URL('../../worker/src/main.ts', import.meta.url))],
   // Its settings are those of this process, so that there is one place for them.
   env: { ...process.env, MILLRACE_METRICS_PORT: '0' },
   graceMs: graceMs.worker,
+  // To start it may take as long as a pod of the Helm chart; what it holds when it is silent is others' by then (BullMQ's lock).
+  hung: { startMs: 300_000, silentMs: 15_000 },
   onLog: relay(process.stdout, log),
   onRestart: (pool) => metrics.restarted(pool),
 }) : undefined;
@@ -45,7 +50,6 @@ const actuator = supervisor ?? new Deployments({
 });
 life.own('workers', () => actuator.stop());
 
-const decisions = new Decisions(pools.keys(), leaseSeconds * 1000, Date.now);
 // gRPC takes 16 MB and a sixth of a second to load, which are for those who use it.
 const keda = config.kedaPort === undefined ? undefined : await (await import('./keda.ts')).serveKeda({ host: config.kedaHost, port: config.kedaPort, decisions });
 life.own('keda', () => keda?.stop());
@@ -55,14 +59,14 @@ for (const [pool, bounds] of pools) {
   const loop = new PoolLoop({
     pool, actuator, log, limits: { ...config, ...bounds }, pollMs: pollSeconds * 1000,
     lease: autoscalerLease(redis, pool, leaseSeconds * 1000),
-    read: demandOf(redis, pool, Date.now),
+    read: demandOf(redis, pool, now),
     publish: ({ desired, reason }) => {
       decisions.tell(pool, desired);
       return publishDecision(redis, pool, { desiredWorkers: desired, reason, decidedAt: Date.now() }, leaseSeconds);
     },
     untilArrival: (ms) => untilArrival(blocking, pool, ms),
     metrics: metrics.of(pool),
-    now: Date.now,
+    now,
   });
   loop.start();
   life.own(`loop of ${pool}`, async () => {

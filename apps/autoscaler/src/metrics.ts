@@ -1,21 +1,33 @@
 // The autoscaler's metrics (docs/04-metrics.md).
 import { Counter, Gauge, type Registry, type ServiceState } from '@millrace/process';
+import type { Decisions } from './decisions.ts';
 
 export interface PoolMetrics {
   leads(leads: boolean): void;
   decided(before: number, desired: number): void;
 }
 
+/** What the gauges read at each scrape. */
+export interface AutoscalerGauges {
+  readonly decisions: Decisions;
+  /** Those that this process supervises. */
+  readonly workers: () => readonly { readonly pool: string; readonly state: ServiceState }[];
+}
+
 export class AutoscalerMetrics {
-  readonly #desired;
   readonly #leads;
   readonly #events;
   readonly #restarts;
 
-  /** `workers`: those that this process supervises. */
-  constructor(registry: Registry, workers: () => readonly { readonly pool: string; readonly state: ServiceState }[]) {
+  constructor(registry: Registry, { decisions, workers }: AutoscalerGauges) {
     const registers = [registry];
-    this.#desired = new Gauge({ name: 'millrace_workers_desired', help: 'Workers that the pool should have, as this process has decided', labelNames: ['pool'], registers });
+    new Gauge({
+      name: 'millrace_workers_desired', help: 'Workers that the pool should have, as this process has decided', labelNames: ['pool'], registers,
+      collect() {
+        this.reset();
+        for (const [pool, desired] of decisions.all()) this.set({ pool }, desired);
+      },
+    });
     this.#leads = new Gauge({ name: 'millrace_autoscaler_leads', help: 'Whether this process is the one that scales the pool', labelNames: ['pool'], registers });
     this.#events = new Counter({ name: 'millrace_scale_events_total', help: 'Decisions that changed how many workers a pool should have', labelNames: ['pool', 'direction'], registers });
     this.#restarts = new Counter({ name: 'millrace_worker_restarts_total', help: 'Worker processes of this machine that ended by themselves and were started again', labelNames: ['pool'], registers });
@@ -34,12 +46,8 @@ export class AutoscalerMetrics {
 
   of(pool: string): PoolMetrics {
     return {
-      leads: (leads) => {
-        this.#leads.set({ pool }, leads ? 1 : 0);
-        if (!leads) this.#desired.remove({ pool });
-      },
+      leads: (leads) => this.#leads.set({ pool }, leads ? 1 : 0),
       decided: (before, desired) => {
-        this.#desired.set({ pool }, desired);
         if (desired !== before) this.#events.inc({ pool, direction: desired > before ? 'out' : 'in' });
       },
     };

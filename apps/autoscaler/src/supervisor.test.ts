@@ -7,21 +7,24 @@ import { Supervisor } from './supervisor.ts';
 /** Stands for a worker that drains until there is a file. */
 const draining = (file: string) => `
   const { existsSync } = require('node:fs');
-  console.log(JSON.stringify({ msg: 'worker is ready', level: 'info' }));
+  console.log(JSON.stringify({ msg: 'worker is ready', level: 'info', pid: process.pid }));
+  setInterval(() => process.send('here'), 20);
   process.on('disconnect', () => process.exit());
   process.on('SIGTERM', () => setInterval(() => { if (existsSync(${JSON.stringify(file)})) process.exit(); }, 10));
 `;
 
-async function supervisorOf() {
+async function supervisorOf({ silentMs = 60_000 } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), 'millrace-supervisor-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const file = path.join(folder, 'drained');
   const waiting: (() => void)[] = [];
   const started: string[] = [];
+  const pids: number[] = [];
   const supervisor = new Supervisor({
-    args: ['-e', draining(file)], env: process.env, graceMs: 20_000, onRestart: () => {},
-    onLog: (name) => {
+    args: ['-e', draining(file)], env: process.env, graceMs: 20_000, hung: { startMs: 60_000, silentMs }, onRestart: () => {},
+    onLog: (name, { pid }) => {
       started.push(name);
+      pids.push(pid as number);
       waiting.shift()?.();
     },
   });
@@ -31,7 +34,7 @@ async function supervisorOf() {
   });
   /** Resolves when so many more have said that they are ready. */
   const ready = async (count: number) => Promise.all(Array.from({ length: count }, () => new Promise<void>((resolve) => { waiting.push(resolve); })));
-  return { supervisor, started, ready, drained: () => writeFile(file, '') };
+  return { supervisor, started, pids, ready, drained: () => writeFile(file, '') };
 }
 
 const statesOf = (supervisor: Supervisor) => supervisor.states().map(({ state }) => state);
@@ -67,4 +70,22 @@ test('what serves nobody yet goes first, and pools do not touch each other', asy
   expect(supervisor.states()).toEqual([{ pool: 'default', state: 'ready' }, { pool: 'default', state: 'stopping' }, { pool: 'gpu', state: 'starting' }]);
   await supervisor.stop();
   expect(supervisor.states()).toEqual([]);
+});
+
+test('one that is not heard of goes before one that works', async () => {
+  const { supervisor, pids, ready, drained } = await supervisorOf({ silentMs: 6000 });
+  for (const count of [1, 2]) {
+    const one = ready(1);
+    await supervisor.scale('default', count);
+    await one;
+  }
+  const [older, newer] = pids as [number, number];
+  process.kill(older, 'SIGSTOP');
+  await expect.poll(() => statesOf(supervisor), { timeout: 10_000 }).toEqual(['silent', 'ready']);
+  await supervisor.scale('default', 1);
+  process.kill(older, 'SIGCONT');
+  await drained();
+  await expect.poll(() => statesOf(supervisor), { timeout: 10_000 }).toEqual(['ready']);
+  expect(() => process.kill(older, 0)).toThrow('ESRCH');
+  expect(process.kill(newer, 0)).toBe(true);
 });

@@ -10,6 +10,8 @@ export interface SupervisorOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** How long one may take to drain before it is killed. */
   readonly graceMs: number;
+  /** When one hangs, and is killed and started again. */
+  readonly hung: { readonly startMs: number; readonly silentMs: number };
   /** Takes every line of the workers, and what is to be said of them. */
   readonly onLog: ServiceLog;
   /** A worker of the pool has ended by itself. */
@@ -17,7 +19,7 @@ export interface SupervisorOptions {
 }
 
 /** Which one goes first where there are too many: what serves nobody yet costs least. */
-const firstToGo: readonly ServiceState[] = ['waiting', 'starting', 'ready'];
+const firstToGo: readonly ServiceState[] = ['waiting', 'silent', 'starting', 'ready'];
 
 export class Supervisor implements Actuator {
   readonly #options: SupervisorOptions;

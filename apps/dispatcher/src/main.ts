@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { newSecret, readDelays, Sender, TargetPolicy } from '@millrace/delivery';
 import { createLogger, createRegistry, Lifecycle, printableUrl, serveHealth, startingConfig, startTracing } from '@millrace/process';
-import { allowedNetworks, connect, DeliveryStore, EndpointStore, readResultsQueue, ReplyQueues, type Role, untilReady } from '@millrace/queue';
+import { allowedNetworks, connect, DeliveryStore, EndpointStore, ReplyQueues, type Role, untilReady } from '@millrace/queue';
 import manifest from '../package.json' with { type: 'json' };
 import { BackfillHost } from './backfill-host.ts';
 import { DispatcherConfig } from './config.ts';
@@ -31,7 +31,6 @@ const metrics = new DispatcherMetrics(registry, {
   running: () => courier.running,
   openBreakers: () => courier.openBreakers,
   backfills: () => backfills?.states ?? new Map(),
-  resultsQueues: async () => new Map(await Promise.all(readers.pools.map(async (pool) => [pool, await readResultsQueue(redis, pool)] as const))),
 });
 const endpoints = new EndpointStore(redis);
 const deliveries = new DeliveryStore(redis, config.deliveryRetentionSeconds, leaseMsFor(timeoutMs));

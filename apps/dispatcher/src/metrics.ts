@@ -10,8 +10,6 @@ export interface DispatcherGauges {
   readonly openBreakers: () => number;
   /** Backfills that this process coordinates, by state. */
   readonly backfills: () => ReadonlyMap<BackfillState, number>;
-  /** By pool. */
-  readonly resultsQueues: () => Promise<ReadonlyMap<string, { readonly length: number; readonly oldestSeconds: number }>>;
 }
 
 export class DispatcherMetrics {
@@ -23,7 +21,7 @@ export class DispatcherMetrics {
   readonly #backfillRows;
   readonly #chunkRetries;
 
-  constructor(registry: Registry, { running, openBreakers, backfills, resultsQueues }: DispatcherGauges) {
+  constructor(registry: Registry, { running, openBreakers, backfills }: DispatcherGauges) {
     const registers = [registry];
     this.#attempts = new Counter({ name: 'millrace_webhook_attempts_total', help: 'Attempts of deliveries, by what came of them', labelNames: ['outcome'], registers });
     this.#duration = new Histogram({ name: 'millrace_webhook_attempt_duration_seconds', help: 'From connecting to the answer', buckets: [...buckets.endToEnd], registers });
@@ -41,17 +39,6 @@ export class DispatcherMetrics {
     });
     new Gauge({ name: 'millrace_webhook_running', help: 'Attempts under way', registers, collect() { this.set(running()); } });
     new Gauge({ name: 'millrace_webhook_breaker_open', help: 'Hosts that are left alone because they do not answer', registers, collect() { this.set(openBreakers()); } });
-    const oldest = new Gauge({ name: 'millrace_results_queue_oldest_age_seconds', help: 'Age of the oldest entry of the results queue', labelNames: ['pool'], registers });
-    new Gauge({
-      name: 'millrace_results_queue_length', help: 'Bundles whose events wait for a dispatcher', labelNames: ['pool'], registers,
-      async collect() {
-        for (const gauge of [this, oldest]) gauge.reset();
-        for (const [pool, { length, oldestSeconds }] of await resultsQueues()) {
-          this.set({ pool }, length);
-          oldest.set({ pool }, oldestSeconds);
-        }
-      },
-    });
   }
 
   took(events: number): void {

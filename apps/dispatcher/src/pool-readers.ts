@@ -23,10 +23,6 @@ export class PoolReaders {
     this.#options = options;
   }
 
-  get pools(): string[] {
-    return [...this.#readers.keys()];
-  }
-
   /** Resolves once every pool of now is read; those that come are read within seconds. */
   async start(): Promise<void> {
     await this.#look();

@@ -1,6 +1,8 @@
 // Start in order, stop in reverse, exit in time.
 import type { Logger } from './logger.ts';
 
+const aliveEveryMs = 1000;
+
 interface Owned {
   readonly name: string;
   readonly stop: () => unknown;
@@ -23,6 +25,8 @@ export class Lifecycle {
     process.on('unhandledRejection', (error) => this.fail(error));
     // It may have died while this process was loading its code.
     if (isOrphan()) this.#onSignal('parent gone');
+    // A parent that hears nothing takes this process for one that hangs (service.ts). Where the channel is closing, it is gone itself.
+    setInterval(() => { if (process.connected) process.send?.('alive', () => {}); }, aliveEveryMs).unref();
   }
 
   /** Registers how to end a part, in the order of starting. */

@@ -82,3 +82,41 @@ test('one that does not heed SIGTERM is killed when its time is over', async () 
   await service.stop();
   expect(() => process.kill(service.pid as number, 0)).toThrow('ESRCH');
 });
+
+/** Says every now and then that it is there. */
+const heard = `${lives} process.send('here'); setInterval(() => process.send('here'), 20);`;
+
+test('one that is not heard of any more is killed, and started again', async () => {
+  const { service, next } = serviceOf(heard, { hung: { startMs: 60_000, silentMs: 1500 } });
+  const ready = next('ready');
+  service.keep();
+  await ready;
+  const [first, killed, ended] = [service.pid as number, next('hangs, killing it'), next(again)];
+  process.kill(first, 'SIGSTOP');
+  expect((await killed).reason).toBe('not heard of for 1500 ms');
+  expect(service.state).toBe('silent');
+  expect((await ended).reason).toBe('SIGKILL');
+  await next('ready');
+  expect([service.state, service.pid === first]).toEqual(['ready', false]);
+});
+
+test('one that is never ready is killed, and started again', async () => {
+  const { service, next } = serviceOf('setInterval(() => process.send("here"), 20)', { hung: { startMs: 300, silentMs: 1500 } });
+  service.keep();
+  const ended = next(again);
+  expect((await next('hangs, killing it')).reason).toBe('not ready within 300 ms');
+  expect((await ended).reason).toBe('SIGKILL');
+});
+
+test('one that has yet to load, or whose keeper stood still, is left alone', async () => {
+  const still = (ms: number) => `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${ms});`;
+  const { service, next } = serviceOf(`${still(2000)} ${heard} setInterval(() => console.log('on'), 100)`, { hung: { startMs: 60_000, silentMs: 1500 } });
+  const ready = next('ready');
+  service.keep();
+  await ready;
+  const first = service.pid;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2000);
+  // For longer than it may be silent.
+  for (let line = 0; line < 20; line++) await next('on');
+  expect([service.pid, service.state]).toEqual([first, 'ready']);
+});

@@ -17,13 +17,18 @@ export interface ServiceOptions {
   readonly readyMessage: string;
   /** How long it may take to stop before it is killed; without it, the process itself sees to that. */
   readonly graceMs?: number;
+  /**
+   * When it hangs, and is killed so that it is started again: not ready so long after its start, or, once it was heard of by IPC
+   * (lifecycle.ts) or was ready, not heard of for so long. Without it, nothing is too long.
+   */
+  readonly hung?: { readonly startMs: number; readonly silentMs: number };
   readonly onLog: ServiceLog;
   /** It has ended by itself, and is started again. */
   readonly onRestart?: () => void;
 }
 
-/** `waiting`: it has ended and is started again later. `stopping`: it has been told to end. */
-export type ServiceState = 'starting' | 'ready' | 'waiting' | 'stopping' | 'stopped';
+/** `silent`: it lives, and is not heard of. `waiting`: it has ended and is started again later. `stopping`: it has been told to end. */
+export type ServiceState = 'starting' | 'ready' | 'silent' | 'waiting' | 'stopping' | 'stopped';
 
 /**
  * Requests live for a batch's time and so survive V8's small collections of new objects: with room for more of them, sync
@@ -34,12 +39,17 @@ const nodeArgs = ['--max-semi-space-size=64', '--initial-old-space-size=96'];
 
 const startLimitMs = 60_000;
 
+/** Looks for a sign of life, in a row without one: so many until it counts as silent, and until it hangs. */
+const looks = { silent: 5, hung: 15 };
+
 export class Service {
   readonly #options: ServiceOptions;
   #child: ChildProcess | undefined;
   #state: ServiceState = 'stopped';
   #readyAt = Infinity;
   #ends = 0;
+  /** Looks without a sign of life since the last one; undefined before the first. */
+  #missed: number | undefined;
   #again: NodeJS.Timeout | undefined;
   #gone: Promise<void> | undefined;
 
@@ -56,7 +66,11 @@ export class Service {
   }
 
   get state(): ServiceState {
-    return this.#state;
+    return this.#isRunning && (this.#missed ?? 0) >= looks.silent ? 'silent' : this.#state;
+  }
+
+  get #isRunning(): boolean {
+    return this.#state === 'starting' || this.#state === 'ready';
   }
 
   /** Resolves with the fields of the line that says that it is ready; from then on it is kept. Rejects, with the last words, where it ends first. */
@@ -106,6 +120,7 @@ export class Service {
     // not reach it: with the SIGTERM of its owner it would be a second signal, which asks for haste.
     const child = spawn(process.execPath, [...nodeArgs, ...args], { detached: true, env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#child = child;
+    this.#watch(child);
     for (const stream of [child.stdout, child.stderr]) {
       if (!stream) continue;
       createInterface({ input: stream }).on('line', (line) => {
@@ -118,14 +133,35 @@ export class Service {
     return child;
   }
 
+  /** Looks are counted, and not time: where this process stands still, its children need not. */
+  #watch(child: ChildProcess): void {
+    const { hung, onLog } = this.#options;
+    this.#missed = undefined;
+    if (!hung) return;
+    const everyMs = hung.silentMs / looks.hung;
+    let sinceStart = 0;
+    const timer = setInterval(() => {
+      sinceStart++;
+      if (this.#missed !== undefined) this.#missed++;
+      const isLate = this.#state === 'starting' && sinceStart * everyMs >= hung.startMs;
+      if (!this.#isRunning || !(isLate || (this.#missed ?? 0) >= looks.hung)) return;
+      onLog(this.name, { level: 'error', msg: 'hangs, killing it', reason: isLate ? `not ready within ${hung.startMs} ms` : `not heard of for ${hung.silentMs} ms` });
+      clearInterval(timer);
+      child.kill('SIGKILL');
+    }, everyMs);
+    child.on('message', () => { this.#missed = 0; });
+    onEnd(child, () => clearInterval(timer));
+  }
+
   #becomeReady(): void {
     if (this.#state !== 'starting') return;
     this.#state = 'ready';
     this.#readyAt = performance.now();
+    this.#missed = 0;
   }
 
   #restartAfter(child: ChildProcess): void {
-    onEnd(child, (reason) => { if (this.#state === 'starting' || this.#state === 'ready') this.#restart(reason); });
+    onEnd(child, (reason) => { if (this.#isRunning) this.#restart(reason); });
   }
 
   #restart(reason: string): void {

@@ -5,6 +5,8 @@ import { type Demand, readDemand } from './demand.ts';
 import { type DemandRates, DemandSampler } from './demand-rates.ts';
 import { DrainRate } from './drain-rate.ts';
 import { type MemoryUse, readMemory } from './memory.ts';
+import { backfillsPool } from './names.ts';
+import { readResultsQueue, type ResultsQueue } from './results-queue.ts';
 
 /** Rows of one lane that may be accepted and not settled. */
 export interface AdmissionLimits {
@@ -49,6 +51,7 @@ export class Admission {
   readonly #pools = new Map<string, PoolLoad>();
   #memory: MemoryUse = { usedBytes: 0, maxBytes: 0 };
   #readAt = -Infinity;
+  #results: ReadonlyMap<string, ResultsQueue> = new Map();
   /** Let in before and since the poll under way began: no reading shows them yet. */
   #before = new Map<string, number>();
   #since = new Map<string, number>();
@@ -68,6 +71,11 @@ export class Admission {
   /** What Redis said last; empty where that is long ago. */
   get pools(): ReadonlyMap<string, PoolLoad> {
     return performance.now() - this.#readAt < staleMs ? this.#pools : new Map();
+  }
+
+  /** Likewise, of each pool and of backfills. */
+  get results(): ReadonlyMap<string, ResultsQueue> {
+    return performance.now() - this.#readAt < staleMs ? this.#results : new Map();
   }
 
   /** What Redis said last of its memory; undefined where that is long ago. */
@@ -152,9 +160,14 @@ export class Admission {
     this.#since = new Map();
     try {
       const names = [...pools()];
-      const [memory, ...demands] = await Promise.all([readMemory(redis), ...names.map((pool) => readDemand(redis, pool))]);
+      const [memory, results, ...demands] = await Promise.all([
+        readMemory(redis),
+        Promise.all([...names, backfillsPool].map(async (pool) => [pool, await readResultsQueue(redis, pool)] as const)),
+        ...names.map((pool) => readDemand(redis, pool)),
+      ]);
       this.#memory = memory;
       this.#readAt = performance.now();
+      this.#results = new Map(results);
       for (const [place, pool] of names.entries()) this.#note(pool, demands[place] as Demand);
       this.#failing = false;
     } catch (error) {

@@ -50,6 +50,12 @@ test('work arrives at the rate of the last two readings: whoever decides must no
   expect(rates).toEqual([0, expect.closeTo(0.1), expect.closeTo(0.1), expect.closeTo(5)]);
 });
 
+test('what comes right after a reading counts over a second: it wakes whoever reads, and over milliseconds would be a rate that nobody has seen', () => {
+  const sampler = new DemandSampler();
+  const rates = [[0, 0], [0.005, 10], [1, 10], [1.005, 110], [2.005, 110]].map(([second = 0, arrived = 0]) => sampler.note(reading(second, { arrived, full: [100, 1] })).arrivingPerSecond.online);
+  expect(rates).toEqual([0, 0, 0, expect.closeTo(1), 0]);
+});
+
 test('counters that went back are counted anew', () => {
   const sampler = new DemandSampler();
   sampler.note(reading(0, { arrived: 900, settledRows: 900 }));

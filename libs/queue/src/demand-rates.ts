@@ -8,7 +8,7 @@ export interface DemandRates {
   readonly arrivalRowsPerSecond: Readonly<Record<Lane, number>>;
   /** Seconds of an inference thread, by model version: of those that ever ran. */
   readonly secondsPerRow: ReadonlyMap<string, number>;
-  /** Work-seconds that have arrived per second since the reading before. What never ran counts as none, here and below. */
+  /** Work-seconds that have arrived per second since the last reading a second ago. What never ran counts as none, here and below. */
   readonly arrivingPerSecond: Readonly<Record<Lane, number>>;
   /** Work-seconds waiting and running. */
   readonly backlogSeconds: Readonly<Record<Lane, number>>;
@@ -16,17 +16,22 @@ export interface DemandRates {
 
 /** Other rates are means over about this time. */
 const windowMs = 15_000;
+/**
+ * What arrives at a pool without workers is read milliseconds after the reading before: over that time it would be a rate that
+ * nobody has seen. Less than the second between two polls, some of which are early.
+ */
+const leastMs = 900;
 
 export class DemandSampler {
   /** The oldest first; the first of them at least the window old, where there are such. */
   #readings: Demand[] = [];
 
-  /** Takes a reading. The first one knows no arrivals yet. */
+  /** Takes a reading. Those of the first second know no arrivals yet. */
   note(reading: Demand): DemandRates {
     const last = this.#readings.at(-1);
     // Redis has lost its counters.
     if (last && (reading.readAt < last.readAt || reading.settledRows < last.settledRows)) this.#readings = [];
-    const before = this.#readings.at(-1) ?? reading;
+    const before = this.#readings.findLast(({ readAt }) => reading.readAt - readAt >= leastMs) ?? reading;
     this.#readings.push(reading);
     while ((this.#readings[1]?.readAt ?? Infinity) <= reading.readAt - windowMs) this.#readings.shift();
     return ratesOf(this.#readings[0] as Demand, before, reading);

@@ -167,8 +167,13 @@ export async function tellStarted(redis: Redis, { pool, tenant, bundleId }: Pick
   await redis.xadd(keysOf(pool).resultsQueue, '*', 'tenant', tenant, 'bundle', bundleId, ...fields);
 }
 
-/** How many bundles' events wait for dispatchers, and how old the oldest is. */
-export async function readResultsQueue(redis: Redis, pool: string): Promise<{ length: number; oldestSeconds: number }> {
+/** How many bundles' events wait for dispatchers, or are with one, and how old the oldest is. */
+export interface ResultsQueue {
+  readonly length: number;
+  readonly oldestSeconds: number;
+}
+
+export async function readResultsQueue(redis: Redis, pool: string): Promise<ResultsQueue> {
   const queue = keysOf(pool).resultsQueue;
   const [length, first] = await Promise.all([redis.xlen(queue), redis.xrange(queue, '-', '+', 'COUNT', 1)]);
   const addedAt = Number(first[0]?.[0].split('-')[0] ?? Date.now());

@@ -26,7 +26,7 @@ export interface Fleet {
   readonly desired: number;
   /** Work-seconds of the online lane that arrive per second. */
   readonly arriving: Average;
-  /** Of the last scale-out, milliseconds since the epoch. */
+  /** Of the last scale-out, milliseconds. */
   readonly lastOutAt: number;
 }
 

@@ -172,6 +172,16 @@ test('more backlog, more arrivals or older work never mean fewer', () => {
   }));
 });
 
+test('a clock that steps back leaves the average as it was', () => {
+  const before = last(play(60, (_, ready) => served(8, ready), { from: initialState(10, 100_000), start: 100 })).state;
+  const at = (state: State, now: number) => decide(state, reading({ ...served(20, 10), measuredAt: now }), limits, now).state;
+  // To before the first reading, to the time of it, and on.
+  const after = [93_000, 100_000, 130_000].reduce(at, before);
+  expect(after.arriving).toEqual(before.arriving);
+  const { mean } = at(after, 161_000).arriving;
+  expect([mean > 8, mean < 9]).toEqual([true, true]);
+});
+
 test('never to zero while anything waits, runs or arrives', () => {
   fc.assert(fc.property(anyState, anyReading, anyLimits, (state, read, limits) => {
     fc.pre(limits.maxReplicas > 0 && (read.rows.online > 0 || read.rows.bulk > 0 || read.onlineArrivingPerSecond > 0));

@@ -10,7 +10,7 @@ export interface Decision {
   readonly state: State;
 }
 
-/** What the next decision needs of this one; its content is the policy's own. Times in milliseconds since the epoch. */
+/** What the next decision needs of this one; its content is the policy's own. Times in milliseconds of the clock that it is given. */
 export interface State extends Fleet {
   /** When anything last waited, ran or arrived. */
   readonly busyAt: number;
@@ -29,7 +29,10 @@ export function initialState(replicas: number, now: number): State {
   return { desired: replicas, arriving: { mean: 0, deviation: 0, since: now, at: now }, busyAt: now, lastOutAt: -Infinity, lastInAt: -Infinity, caution: 1, fewer: undefined };
 }
 
-/** Decides for one pool; call it at every poll with the state of the decision before. `now` in milliseconds since the epoch. */
+/**
+ * Decides for one pool; call it at every poll with the state of the decision before. `now`: milliseconds of a clock that nobody
+ * sets, since only differences count.
+ */
 export function decide(before: State, reading: Reading | undefined, limits: Limits, now: number): Decision {
   if (!reading || now - reading.measuredAt > limits.staleSeconds * 1000 || !isSound(reading)) return hold(before, reading, limits);
   const state = observe(before, reading, limits, now);

@@ -4,7 +4,7 @@ import { type Lane, lanes } from '@millrace/protocol';
 
 /** What one pool is asked for and what serves it, at one time. */
 export interface Reading {
-  /** When it was measured; milliseconds since the epoch. */
+  /** When it was measured, milliseconds by the clock of whoever decides. */
   readonly measuredAt: number;
   /** Rows waiting and running, measured ones or not. */
   readonly rows: Readonly<Record<Lane, number>>;

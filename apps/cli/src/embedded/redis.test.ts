@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { findRedisServer } from '../../bin/redis-server.mjs';
 import { startRedis, type RedisOptions, type RunningRedis } from './redis.ts';
 import { exchange } from './resp.ts';
@@ -50,6 +50,24 @@ describe('the embedded Redis', () => {
     const redis = await start();
     expect(await exchange(socketOf(redis), ['INFO', 'persistence'])).toContain('aof_enabled:0');
     expect(await exchange(socketOf(redis), ['INFO', 'memory'])).toContain('maxmemory_policy:noeviction');
+  });
+
+  test('waits for as long as the server loads its file', async () => {
+    const dataDir = freshFolder();
+    const first = await start({ dataDir });
+    await exchange(socketOf(first), ['EVAL', "for i = 1, 10000 do redis.call('SET', 'key' .. i, i) end", '0']);
+    await first.stop();
+
+    // 10,000 keys of 300 µs are 3 s; at this speed of the clock, longer than any start may take.
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => 15 * now());
+    cleanups.push(() => clock.mockRestore());
+    const startedAt = performance.now();
+    const onLoading = vi.fn<() => void>();
+    const second = await start({ dataDir, args: ['--key-load-delay', '300'], onLoading });
+    expect(performance.now() - startedAt).toBeGreaterThan(30_000);
+    expect(onLoading).toHaveBeenCalledTimes(1);
+    expect(await exchange(socketOf(second), ['GET', 'key10000'])).toBe('$5\r\n10000\r\n');
   });
 
   test('tells why the server ended at its start', async () => {

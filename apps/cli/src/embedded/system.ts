@@ -65,9 +65,12 @@ const root = fileURLToPath(new URL('../../../../', import.meta.url));
 export async function startSystem(options: SystemOptions): Promise<System> {
   const { redisServer, dataDir, redisArgs, onLog } = options;
   if (!redisServer && !options.redisUrl) throw new Error('there is no redis-server here: run `npm run setup`, or set REDIS_URL');
-  const redis = options.redisUrl ? undefined : await startRedis({ binary: redisServer ?? '', dataDir, args: redisArgs });
+  const redis = options.redisUrl ? undefined : await startRedis({
+    binary: redisServer ?? '', dataDir, args: redisArgs,
+    onLoading: () => onLog('redis', { level: 'info', msg: 'loads what is in its data folder, however long that takes' }),
+  });
   const redisUrl = redis?.url ?? options.redisUrl ?? '';
-  const env = { ...inherited(), REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
+  const env = { ...inherited({ withPrivateRedis: redis !== undefined }), REDIS_URL: redisUrl, MILLRACE_MODELS: options.models, ...options.env };
   const services: Service[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(services.map((service) => service.stop()));
@@ -113,10 +116,10 @@ function metricsUrl({ ready }: { readonly ready: Readonly<Record<string, unknown
   return `http://127.0.0.1:${String(ready['metricsPort'])}`;
 }
 
-/** What a child needs of our own environment; Millrace's settings are given, not inherited. */
-function inherited(): Record<string, string | undefined> {
+/** Our own environment, but for what is meant for another Redis than a private one. */
+function inherited({ withPrivateRedis }: { readonly withPrivateRedis: boolean }): Record<string, string | undefined> {
   // oxlint-disable-next-line node/no-process-env -- passed on, not read
   const env = { ...process.env };
-  for (const name of Object.keys(env)) if (name.startsWith('MILLRACE_REDIS')) delete env[name];
+  if (withPrivateRedis) for (const name of Object.keys(env)) if (name.startsWith('MILLRACE_REDIS_TLS')) delete env[name];
   return env;
 }

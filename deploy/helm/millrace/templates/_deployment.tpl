@@ -10,14 +10,13 @@ is probed), env (of this process), and where they apply: pool, replicas, models,
 {{- with $claim }}{{ $_ := set $env "MILLRACE_BACKFILL_WORK" "/backfills/work" }}{{ end }}
 {{- with $values.redis.tls }}
 {{- if .secret }}{{ $_ := set $env "MILLRACE_REDIS_TLS_CA_FILE" "/redis-tls/ca.crt" }}{{ end }}
-{{- if .certificate }}{{ $_ := set $env "MILLRACE_REDIS_TLS_CERT_FILE" "/redis-tls/tls.crt" }}{{ $_ := set $env "MILLRACE_REDIS_TLS_KEY_FILE" "/redis-tls/tls.key" }}{{ end }}
+{{- if .certificate }}{{ $_ := required "redis.tls.secret: the secret with the certificate for Redis" .secret }}{{ $_ := set $env "MILLRACE_REDIS_TLS_CERT_FILE" "/redis-tls/tls.crt" }}{{ $_ := set $env "MILLRACE_REDIS_TLS_KEY_FILE" "/redis-tls/tls.key" }}{{ end }}
 {{- end }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   {{- include "millrace.metadata" . | nindent 2 }}
 spec:
-  {{- /* Where something scales it, an upgrade leaves their number alone. */}}
   {{- if hasKey . "replicas" }}
   replicas: {{ .replicas }}
   {{- end }}
