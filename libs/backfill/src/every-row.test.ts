@@ -65,7 +65,9 @@ const jsonNumber = fc.float({ noNaN: true, noDefaultInfinity: true });
 const jsonRow: fc.Arbitrary<Row> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(jsonNumber, jsonNumber, notes).map(([a, b, note]) => ({ text: JSON.stringify({ note, a, b }), good: true, note })) },
   { weight: 2, arbitrary: fc.tuple(fc.constantFrom<unknown>(null, 'x', {}, [], [1], undefined), notes).map(([a, note]) => ({ text: JSON.stringify({ a, b: 1, note }), good: false, note })) },
-  { weight: 1, arbitrary: fc.constantFrom('{"a":1,"b":2', '[1,2]', '7', 'null', '{"a":1,"b":2,"note":"n"} {}', 'text', '{}', '{"a":1 "b":2}').map((text) => ({ text, good: false, note: '' })) },
+  { weight: 1, arbitrary: fc.constantFrom('{"a":1,"b":2', '[1,2]', '7', 'null', '{"a":1,"b":2,"note":"n"} {}', 'text', '{}', '{"a":1 "b":2}', '{"a":1,"b":2,"note":"n","more":"\\ud800"}').map((text) => ({ text, good: false, note: '' })) },
+  // No JSON by the letter, but some writers'.
+  { weight: 1, arbitrary: fc.constantFrom('{"a":1,"b":2,"note":"n",}', '{"a":nan,"b":-Infinity,"note":"n"}', ' {"a":1,"b":2,"note":"n"} ').map((text) => ({ text, good: true, note: 'n' })) },
 );
 
 test('NDJSON: lines that are no JSON, no objects, or lack a member', async () => {
@@ -74,6 +76,15 @@ test('NDJSON: lines that are no JSON, no objects, or lack a member', async () =>
     expect(await outcomesOf('in.ndjson', rows.map(({ text }) => `${text}\n`).join(''), perChunk)).toEqual(expectedOf(rows));
   }), { numRuns: 15 });
 }, 120_000);
+
+test('NDJSON: a line that holds no object is no row of missing numbers', async () => {
+  for (const [name, text] of [['alone.ndjson', '{"a":1,"b":2}\n7\nnull\n[]\n'], ['beside.ndjson', '{"a":1,"b":2}\n7\nnull\n[]\n{"a":"x"}\n']] as const) {
+    const input = await trial.put(name, text);
+    await trial.work.clear();
+    await trial.run({ input: { uri: input, missing: 'nan' }, output: { uri: trial.path(`${name}-out.ndjson`) }, mapping: { x: ['a', 'b'] } });
+    expect((await trial.readJson(`${name}-out.ndjson`)).map(({ row }) => row)).toEqual([1]);
+  }
+});
 
 test('bytes that are no UTF-8 fail their row alone, where the field is used', async () => {
   const bytes = Buffer.concat([Buffer.from('a,b,note,unused\n1,2,n1,u\n3,4,'), Buffer.from([0xff, 0xfe]), Buffer.from(',u\n5,6,n3,'), Buffer.from([0xc3]), Buffer.from('\n')]);
