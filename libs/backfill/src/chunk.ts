@@ -5,6 +5,8 @@
 import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
 import { MillraceError } from '@millrace/protocol';
+import { dialectOf } from './blocks.ts';
+import { hasSpacedQuotes } from './csv-records.ts';
 import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import { type ChunkSource, type LocalInputs, wholeFile } from './local-inputs.ts';
@@ -86,8 +88,8 @@ interface Reading {
 
 async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused' | 'kept'>> {
   const { plan, chunk, source, connection, signal } = reading;
-  const plain = await readPlainly(reading);
-  const whole = plain?.inputs ?? await readStrictly(reading);
+  const { plain, inDoubt } = await readPlainly(reading);
+  const whole = plain?.inputs ?? (inDoubt ? undefined : await readStrictly(reading));
   if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [], kept: plain?.kept };
   const apart = isText(chunk.data) ? await takeApart({ plan, chunk, source, connection, signal }) : undefined;
   const inputs = await readInputs(reading, apart ? '__careful' : await parquetRows(source, chunk), 'tolerant');
@@ -102,15 +104,16 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
   return { groups: groupRows(inputs, chunk.rows, reasons), refused };
 }
 
-/** Undefined where the block holds more than plain numbers. */
-async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<PlainRows | undefined> {
-  if (!isText(chunk.data) || !mayBePlain(plan)) return undefined;
+/** `plain`: undefined where the block holds more than plain numbers; `inDoubt`: whether DuckDB would take its quotes for others. */
+async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<{ readonly plain?: PlainRows | undefined; readonly inDoubt: boolean }> {
+  if (!isText(chunk.data) || plan.source.format !== 'csv') return { inDoubt: false };
   const bytes = await source.bytes();
-  const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
+  const plain = mayBePlain(plan) ? await readPlainNumbers(plan, bytes, chunk.rows, signal) : undefined;
+  const inDoubt = !plain && hasSpacedQuotes(bytes, dialectOf(plan.source));
   // Given back at once: left to the garbage collector, it would make it look at everything there is.
   if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
-  return plain;
+  return { plain, inDoubt };
 }
 
 /** Undefined where any row is in doubt. */

@@ -49,7 +49,7 @@ const cell = (value: string) => fc.boolean().map((mustQuote) => (mustQuote || /[
 const csvRow: fc.Arbitrary<Row> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(number, number, notes).chain(([a, b, note]) => fc.tuple(cell(a), cell(b), cell(note)).map((cells) => ({ text: cells.join(','), good: true, note }))) },
   { weight: 2, arbitrary: fc.tuple(noNumber, number, notes).chain(([a, b, note]) => fc.tuple(cell(a), cell(b), cell(note)).map((cells) => ({ text: cells.join(','), good: false, note }))) },
-  { weight: 1, arbitrary: fc.constantFrom('1', '1,2', '1,2,n,4', '1,2,n,4,5', '"1"x,2,n', '1,"2"2,n', 'only', ',,', '1,2').map((text) => ({ text, good: false, note: '' })) },
+  { weight: 1, arbitrary: fc.constantFrom('1', '1,2', '1,2,n,4', '1,2,n,4,5', '"1"x,2,n', '1,"2"2,n', '1,2,"n" ', 'only', ',,', '1,2').map((text) => ({ text, good: false, note: '' })) },
 );
 
 test('CSV: quoted, broken over lines, ragged, blank lines between, either line end', async () => {
@@ -59,6 +59,20 @@ test('CSV: quoted, broken over lines, ragged, blank lines between, either line e
     const text = `a,b,note\n${lines.map(([row, end], index) => row.text + (index === lines.length - 1 && !endsInNewline ? '' : end)).join('')}`;
     expect(await outcomesOf('in.csv', text, perChunk)).toEqual(expectedOf(rows));
   }), { numRuns: 15 });
+}, 120_000);
+
+test('CSV: what a row is does not depend on its neighbours, whatever stands around quotes', async () => {
+  const piece = fc.constantFrom('a', '"', '""', ' ', ';', '\'');
+  const odd = fc.array(fc.array(piece, { maxLength: 5 }).map((pieces) => `1,2,${pieces.join('')}`), { minLength: 1, maxLength: 4 });
+  await fc.assert(fc.asyncProperty(odd, fc.constantFrom(',', ';', ' '), async (lines, delimiter) => {
+    const run = async (first: string) => {
+      const input = await trial.put('in.csv', `${first}\n1,2,n\n${lines.join('\n')}\n`.replaceAll(',', delimiter));
+      await trial.work.clear();
+      await trial.run({ input: { uri: input, delimiter, header: false }, output: { uri: trial.path('out.ndjson'), overwrite: true }, mapping: { x: ['column0', 'column1'] }, carry: ['column2'] });
+      return (await trial.readJson('out.ndjson')).map(({ column2 }) => column2);
+    };
+    expect(await run('1,2,n')).toEqual(['n', ...await run('bad,2,n')]);
+  }), { numRuns: 30 });
 }, 120_000);
 
 const jsonNumber = fc.float({ noNaN: true, noDefaultInfinity: true });
@@ -84,6 +98,13 @@ test('NDJSON: a line that holds no object is no row of missing numbers', async (
     await trial.run({ input: { uri: input, missing: 'nan' }, output: { uri: trial.path(`${name}-out.ndjson`) }, mapping: { x: ['a', 'b'] } });
     expect((await trial.readJson(`${name}-out.ndjson`)).map(({ row }) => row)).toEqual([1]);
   }
+});
+
+test('a quote behind a space is text: it swallows no rows', async () => {
+  const input = await trial.put('spaced.csv', 'note,a,b\nok,1,2\n "fresh",3,4\n "x,5,6\ny,7,8\nz,9,10\n');
+  await trial.work.clear();
+  await trial.run({ input: { uri: input }, output: { uri: trial.path('spaced-out.ndjson') }, mapping: { x: ['a', 'b'] }, carry: ['note'] });
+  expect((await trial.readJson('spaced-out.ndjson')).map(({ note, sum }) => [note, sum])).toEqual([['ok', 3], [' "fresh"', 7], [' "x', 11], ['y', 15], ['z', 19]]);
 });
 
 test('bytes that are no UTF-8 fail their row alone, where the field is used', async () => {

@@ -47,14 +47,13 @@ export async function takeApart({ plan, chunk, source, connection, signal }: {
   };
 }
 
-/** The used fields, or what is wrong with the record. A delimiter at its end is no field, as in DuckDB's reader. */
+/** The used fields, or what is wrong with the record. Delimiters at its end make no fields, as in DuckDB's reader. */
 function csvRow(record: Uint8Array, plan: Plan, used: readonly ColumnRef[]): readonly (string | null)[] | string {
   const parsed = fieldsOf(record, dialectOf(plan.source));
   if ('fault' in parsed) return parsed.fault;
   const { fields } = parsed;
   const expected = plan.source.columns.length;
-  const trailing = fields.length === expected + 1 && fields.at(-1)?.length === 0;
-  if (fields.length !== expected && !trailing) return `expected ${expected} fields, got ${fields.length}`;
+  if (fields.length < expected || fields.slice(expected).some(({ length }) => length > 0)) return `expected ${expected} fields, got ${fields.length}`;
   const row: (string | null)[] = [];
   for (const { index = 0, name } of used) {
     const field = fields[index] as Uint8Array;
