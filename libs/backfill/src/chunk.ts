@@ -6,7 +6,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
 import { MillraceError } from '@millrace/protocol';
 import { dialectOf } from './blocks.ts';
-import { hasSpacedQuotes } from './csv-records.ts';
+import { hasSpacedQuotes, hasUnderscores } from './csv-records.ts';
 import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import { type ChunkSource, type LocalInputs, wholeFile } from './local-inputs.ts';
@@ -104,12 +104,12 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
   return { groups: groupRows(inputs, chunk.rows, reasons), refused };
 }
 
-/** `plain`: undefined where the block holds more than plain numbers; `inDoubt`: whether DuckDB would take its quotes for others. */
+/** `plain`: undefined where the block holds more than plain numbers; `inDoubt`: whether DuckDB has other rules for its quotes or numbers. */
 async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<{ readonly plain?: PlainRows | undefined; readonly inDoubt: boolean }> {
-  if (!isText(chunk.data) || plan.source.format !== 'csv') return { inDoubt: false };
+  if (!isText(chunk.data)) return { inDoubt: false };
   const bytes = await source.bytes();
   const plain = mayBePlain(plan) ? await readPlainNumbers(plan, bytes, chunk.rows, signal) : undefined;
-  const inDoubt = !plain && hasSpacedQuotes(bytes, dialectOf(plan.source));
+  const inDoubt = !plain && (hasSpacedQuotes(bytes, dialectOf(plan.source)) || hasUnderscores(bytes));
   // Given back at once: left to the garbage collector, it would make it look at everything there is.
   if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
@@ -128,7 +128,7 @@ async function readStrictly(reading: Reading): Promise<readonly InputValues[] | 
       source = '__strict';
     }
     const inputs = await readInputs(reading, source, 'strict');
-    if (inputs.some(({ bad }) => bad.size > 0)) return undefined;
+    if (inputs.some(({ bad, data }) => bad.size > 0 || (isText(chunk.data) && hasInfinity(data)))) return undefined;
     if (source === '__strict') await keep(reading, source, 'strict');
     return inputs;
   } catch (error) {
@@ -138,6 +138,11 @@ async function readStrictly(reading: Reading): Promise<readonly InputValues[] | 
   } finally {
     await connection.run('DROP TABLE IF EXISTS __strict');
   }
+}
+
+/** Which DuckDB makes of numbers that are too large: the text tells. */
+function hasInfinity(data: InputValues['data']): boolean {
+  return (data instanceof Float32Array || data instanceof Float64Array || data instanceof Float16Array) && (data.includes(Infinity) || data.includes(-Infinity));
 }
 
 async function readInputs({ plan, chunk, connection, signal }: Reading, source: string, mode: Mode): Promise<readonly InputValues[]> {

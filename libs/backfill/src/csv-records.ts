@@ -123,6 +123,27 @@ export function hasSpacedQuotes(bytes: Buffer, dialect: Dialect): boolean {
   return scanner.spacedQuotes;
 }
 
+const underscore = 0x5f;
+
+/** Whether something like `1_000` stands in a field or a list, which DuckDB takes for a number. */
+export function hasUnderscores(bytes: Buffer): boolean {
+  for (let at = bytes.indexOf(underscore); at !== -1; at = bytes.indexOf(underscore, at + 1)) {
+    let start = at;
+    while (start > 0 && isOfNumber(bytes[start - 1] as number)) start--;
+    if (start < at && !isOfWord(bytes[start - 1])) return true;
+  }
+  return false;
+}
+
+/** One of `0123456789+-.eE`. */
+function isOfNumber(byte: number): boolean {
+  return (byte >= 0x30 && byte <= 0x39) || byte === 0x2b || byte === 0x2d || byte === 0x2e || (byte | 0x20) === 0x65;
+}
+
+function isOfWord(byte = 0): boolean {
+  return ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a) || byte >= 0x80 || byte === underscore;
+}
+
 /** Whether a record, its newline included or not, has nothing in it: such lines are no rows. */
 export function isBlank(record: Uint8Array): boolean {
   return record.length <= 2 && record.every((byte) => byte === newline || byte === carriageReturn);
