@@ -1,6 +1,6 @@
 // Backfills and their chunks as Redis keeps them: one holder, wishes, and a depth that is exact at rest.
 import { type BackfillSpec, moved, unstarted } from '@millrace/protocol';
-import { BackfillStore, Chunks, connect, LeaseLost, type NewChunk, readDemand, type Redis } from '@millrace/queue';
+import { BackfillStore, ChunkMarks, Chunks, connect, LeaseLost, type NewChunk, readDemand, type Redis } from '@millrace/queue';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startTestRedis, type TestRedis } from './redis-rig.ts';
 
@@ -82,4 +82,24 @@ test('a chunk is queued once, its first result stays, and its rows leave the dep
   expect([await chunks.settle(one.chunk, done), await chunks.read('bf_1', [one.chunk]), await rows()]).toEqual([false, [undefined], 10]);
   expect([await chunks.drain('bf_1'), await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([true, 0, 1]);
   await chunks.close();
+});
+
+test('a row is to blame once it was found twice with what had died: among others or not, whether a replica or its thread', async () => {
+  const replica = (name: string) => new ChunkMarks(redis, { pool: 'default', replica: name });
+  const chunk = { backfillId: 'bf_marks', chunk: { index: 0, firstRow: 1, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 };
+  const dies = async (name: string, from: number, to: number) => replica(name).running(chunk, { from, to });
+  await dies('first', 7, 8);
+  expect(await replica('second').read(chunk)).toEqual({ suspects: [{ from: 7, to: 8 }], culprits: [] });
+  await dies('second', 0, 4);
+  expect(await replica('third').read(chunk)).toMatchObject({ suspects: [{ from: 7 }, { from: 0, to: 4 }], culprits: [] });
+  await dies('third', 7, 8);
+  expect(await replica('fourth').read(chunk)).toMatchObject({ culprits: [7] });
+  await dies('fourth', 2, 3);
+  expect(await replica('fifth').read(chunk)).toMatchObject({ culprits: [7, 2] });
+  // Its own thread dies, and its mark goes: what is known stays.
+  await replica('fifth').running(chunk, { from: 4, to: 7 });
+  await replica('fifth').threadDied(chunk, { from: 4, to: 7 });
+  await replica('fifth').ran(chunk);
+  expect(await replica('fifth').threadDeaths(chunk)).toBe(1);
+  expect(await replica('fifth').read(chunk)).toEqual({ suspects: [{ from: 7, to: 8 }, { from: 0, to: 4 }, { from: 4, to: 7 }], culprits: [7, 2] });
 });
