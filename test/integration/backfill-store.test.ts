@@ -67,6 +67,20 @@ test('a wish is granted where the state allows it, and taken back by its opposit
   await expect(store.wish(id, 'another', 'cancel')).rejects.toMatchObject({ code: 'not-found' });
 });
 
+test('what was taken back is not granted any more, and the backfill goes on', async () => {
+  const { id } = await store.create('takes back', spec, 1000);
+  const held = await store.hold(id);
+  await held?.write(running);
+  await store.wish(id, 'takes back', 'pause');
+  await store.wish(id, 'takes back', 'resume');
+  expect(await held?.write(moved(running, 'paused'), 'pause')).toBe(false);
+  expect([(await store.find(id))?.progress.state, await store.open()]).toEqual(['running', expect.arrayContaining([id])]);
+  await store.wish(id, 'takes back', 'pause');
+  // A client that misses the answer sends it again.
+  for (let sent = 0; sent < 2; sent++) expect(await held?.write(moved(running, 'paused'), 'pause')).toBe(true);
+  expect([(await store.find(id))?.progress.state, await store.open()]).toEqual(['paused', expect.not.arrayContaining([id])]);
+});
+
 test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {
   const chunks = new Chunks(redis, 'default');
   const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, lastAttempt: false, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });

@@ -267,9 +267,10 @@ export class BackfillRun {
   }
 
   async #write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
+    const before = this.#progress;
     // At once: another write may be under way, and the last one counts.
     this.#progress = progress;
-    await this.#held.write(progress, granted);
+    if (!await this.#held.write(progress, granted)) this.#progress = before;
   }
 }
 

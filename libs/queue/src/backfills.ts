@@ -147,8 +147,8 @@ export class HeldBackfill {
     return await this.#redis.hget(backfillKeys.backfill(this.id), 'wish') as BackfillWish | null ?? undefined;
   }
 
-  /** Writes how far it is, and that a wish is granted by it. Rejects with `LeaseLost`. */
-  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
+  /** Writes how far it is, and that a wish is granted by it: false, and nothing is written, where that is not wished any more. Rejects with `LeaseLost`. */
+  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<boolean> {
     const { state } = progress;
     const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
     const written = await this.#redis.millraceBackfillWrite(
@@ -156,6 +156,7 @@ export class HeldBackfill {
       this.id, this.#lease.token, state, JSON.stringify(progress), granted ?? '', isActive(state) ? 0 : 1, kept,
     );
     if (written === 0) throw new LeaseLost();
+    return written === 1;
   }
 
   /** Another coordinator may take it at once. */
