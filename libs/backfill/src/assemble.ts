@@ -54,6 +54,7 @@ export async function assemble(plan: Plan, options: AssembleOptions): Promise<Ma
     if (errorFile) await target.publish(errors, names.errors);
     else await target.remove(names.errors);
     await target.publishText(`${JSON.stringify(manifest, null, 2)}\n`, names.manifest);
+    for (const name of [names.output, names.errors]) await target.removeDrafts(name, facts.id);
     return manifest;
   } finally {
     await rm(output, { force: true });

@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { MillraceError } from '@millrace/protocol';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { assemble } from './assemble.ts';
 import { forgetPart, writePart } from './part.ts';
 import type { Chunk } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
 import { discardBlock, readTotals, stagedChunks } from './stage.ts';
-import { addPairs, outcomeOf, Trial } from './trial.ts';
+import { addPairs, facts, outcomeOf, Trial } from './trial.ts';
 import { WorkFolder } from './work-place.ts';
 
 let trial: Trial;
@@ -138,6 +139,40 @@ test('assembling refuses a missing chunk and a damaged part, and leaves nothing 
   expect(await trial.names()).toEqual(['in.csv']);
   await writeFile(trial.path(join('work', part.data.name)), whole);
   expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 10, output: 10 } });
+});
+
+test('a coordinator that lost its lease while it assembled does no harm to the one that took over', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const plan = await trial.check(job(input), { limits: { rows: 4 } });
+  for await (const chunk of trial.chunks(plan)) await trial.runChunk(plan, chunk);
+  // Each stands still before its last part until it is told to go on.
+  const assembling = (signal?: AbortSignal) => {
+    const [reached, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const work = new WorkFolder(trial.path('work'));
+    let fetched = 0;
+    const fetch = work.fetch.bind(work);
+    work.fetch = async (name) => {
+      if (++fetched === 3) {
+        reached.resolve();
+        await goOn.promise;
+      }
+      return fetch(name);
+    };
+    return { reached: reached.promise, goOn: goOn.resolve, ended: assemble(plan, { work, engine: trial.engine, target: trial.target, facts, signal }) };
+  };
+  await trial.put(`.out.ndjson.${facts.id}.dead.partial`, 'left by one that was killed');
+  const lost = new AbortController();
+  const first = assembling(lost.signal);
+  await first.reached;
+  const second = assembling();
+  await second.reached;
+  lost.abort(new Error('the lease is lost'));
+  first.goOn();
+  await expect(first.ended).rejects.toThrow('the lease is lost');
+  second.goOn();
+  expect(await second.ended).toMatchObject({ rows: { input: 10, output: 10 } });
+  expect(await trial.readJson('out.ndjson')).toHaveLength(10);
+  expect(await trial.names()).toEqual(['in.csv', 'out.manifest.json', 'out.ndjson']);
 });
 
 test('only text that does not stand in its file as it is read is copied, and only until its part is there', async () => {
