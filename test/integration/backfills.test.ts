@@ -1,6 +1,7 @@
 // Backfills end to end: a file in, a file out, by the processes that run in production.
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backfill, type BackfillRig, bulkRows, comesTo, ends, find, pin, read, startBackfills, write } from './backfill-rig.ts';
@@ -92,10 +93,12 @@ test('rows that cannot be read or that the model refuses stand in the error file
 });
 
 test('failed rows are run again, and what comes of them replaces what came before', async () => {
-  await write(rig, 'again.csv', csv(['x'], Array.from({ length: 300 }, (_, row) => [row === 140 ? -1 : row === 150 ? -2 : 3])));
-  const id = await backfill(rig, 'fails-on-negative', { input: 'again.csv', output: 'again-out.csv' }, { chunkRows: 64 });
+  const input = path.join(rig.folder, 'again.csv.gz');
+  await writeFile(input, gzipSync(csv(['x'], Array.from({ length: 300 }, (_, row) => [row === 140 ? -1 : row === 150 ? -2 : 3]))));
+  const id = await backfill(rig, 'fails-on-negative', { input: 'again.csv.gz', output: 'again-out.csv' }, { chunkRows: 64 });
   expect((await ends(rig, id)).progress).toMatchObject({ state: 'completed', rows: { done: 298, failed: 2 }, files: { errors: expect.stringContaining('again-out.errors.ndjson') } });
-  // What is staged is what is run again: one of the rows is mended there.
+  // What is staged is what is run again: one of the rows is mended there, and the input is not needed.
+  await rm(input);
   const blocks = path.join(rig.folder, '../work', id, 'blocks');
   const [block, ...others] = await readdir(blocks);
   expect(others).toEqual([]);
