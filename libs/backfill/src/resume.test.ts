@@ -197,6 +197,24 @@ test('a coordinator that lost its lease while it assembled does no harm to the o
   expect(await trial.names()).toEqual(['in.csv', 'out.manifest.json', 'out.ndjson']);
 });
 
+test('what came to stand under the output’s name meanwhile is not replaced, unless it is the backfill’s own or it may be', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const planOf = async (overwrite = false) => {
+    const plan = await trial.check({ ...job(input), output: { uri: trial.path('out.ndjson'), overwrite } });
+    for await (const chunk of trial.chunks(plan)) await trial.runChunk(plan, chunk);
+    return plan;
+  };
+  const plan = await planOf();
+  await trial.put('out.ndjson', 'another’s');
+  await expect(trial.assemble(plan)).rejects.toMatchObject({ code: 'invalid-backfill', message: `${trial.path('out.ndjson')} is there by now: move it away and resume` });
+  expect([await trial.read('out.ndjson'), await trial.names()]).toEqual(['another’s', ['in.csv', 'out.ndjson']]);
+  await trial.assemble(await planOf(true));
+  await rm(trial.path('out.ndjson'));
+  await rm(trial.path('out.manifest.json'));
+  // As after a crash behind the first file's publication, and in a round of retries.
+  for (let times = 0; times < 2; times++) expect(await trial.assemble(plan)).toMatchObject({ rows: { output: 10 } });
+});
+
 test('only text that does not stand in its file as it is read is copied, and only until its part is there', async () => {
   const staged = async (name: string, content: string | Uint8Array, encoding: 'utf-8' | 'latin-1' = 'utf-8') => {
     trial.work = new WorkFolder(trial.path(`work/${name}`));
