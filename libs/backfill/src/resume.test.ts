@@ -7,7 +7,7 @@ import type { MillraceError } from '@millrace/protocol';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { assemble } from './assemble.ts';
 import { forgetPart, writePart } from './part.ts';
-import type { Chunk } from './plan.ts';
+import { type Chunk, isText } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
 import { discardBlock, readTotals, stagedChunks } from './stage.ts';
 import { addPairs, facts, outcomeOf, Trial } from './trial.ts';
@@ -55,6 +55,17 @@ test('gz: the offset counts what was decompressed', async () => {
   await rm(trial.path('work/chunks/00000003.json'), { force: true });
   const chunks = await Array.fromAsync(trial.chunks(plan));
   expect(chunks.map(({ firstRow, firstLine, rows }) => [firstRow, firstLine, rows])).toEqual([[1, 2, 7], [8, 9, 7], [15, 16, 7], [22, 23, 7], [29, 30, 2]]);
+});
+
+test('blank lines, however many, are not kept', async () => {
+  const { gzipSync } = await import('node:zlib');
+  const input = await trial.put('in.csv.gz', gzipSync(`${'\n'.repeat(500)}a,b\n1,1\n${'\n'.repeat(50_000)}2,2\n${'\r\n'.repeat(5000)}`));
+  const plan = await trial.check(job(input), { limits: { bytes: 1000 } });
+  const chunks = await Array.fromAsync(trial.chunks(plan));
+  expect(chunks.map(({ index, firstRow, rows }) => [index, firstRow, rows])).toEqual([[0, 1, 1], [1, 2, 1]]);
+  expect(chunks.every(({ data }) => isText(data) && data.sizeBytes <= 1004)).toBe(true);
+  for (const chunk of chunks) await trial.runChunk(plan, chunk);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 2, output: 2 } });
 });
 
 test('a chunk that runs twice, also at the same time, leaves one part', async () => {
