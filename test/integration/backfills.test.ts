@@ -169,6 +169,21 @@ test('a paused backfill queues nothing, and goes on where it was', async () => {
   expect(difference(sample.map((row) => found[row]?.['probabilities']), expected['probabilities'])).toBeLessThan(1e-5);
 });
 
+test('a backfill whose work folder cannot be read fails, and can be canceled', async () => {
+  await write(rig, 'unread.csv', csv(columns, images(6000)));
+  const id = await backfill(rig, 'digits-deep', { input: 'unread.csv', output: 'unread-out.csv' }, { chunkRows: 250 });
+  await until(async () => (await find(rig, id)).progress.rows.done > 0, 'some rows');
+  await rig.store.wish(id, 'default', 'pause');
+  const { progress: { rows: { done } } } = await comesTo(rig, id, ['paused']);
+  const parts = path.join(rig.folder, '../work', id, 'parts');
+  await rm(parts, { recursive: true });
+  await writeFile(parts, 'no folder');
+  await rig.store.wish(id, 'default', 'resume');
+  expect((await comesTo(rig, id, ['failed'])).progress).toMatchObject({ rows: { done }, error: { type: '/problems/storage-unavailable' } });
+  await rig.store.wish(id, 'default', 'cancel');
+  expect((await comesTo(rig, id, ['canceled'])).progress.rows.done).toBe(done);
+});
+
 test('a canceled backfill leaves nothing behind', async () => {
   await write(rig, 'canceled.csv', csv(columns, images(6000)));
   const id = await backfill(rig, 'digits-deep', { input: 'canceled.csv', output: 'canceled-out.csv' }, { chunkRows: 250 });

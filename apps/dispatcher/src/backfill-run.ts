@@ -260,9 +260,11 @@ export class BackfillRun {
     return { ...(total !== undefined && { total }), done: rows - failed, failed };
   }
 
-  /** Also what workers ended while nobody took it. */
+  /** Also what workers ended while nobody took it. Where the work folder cannot be read, what was written last: a backfill can end without it. */
   async #recounted(): Promise<BackfillProgress['rows']> {
-    this.#tally = [...(await readParts(this.#work)).values()].reduce(addPart, nothingDone);
+    const parts = await readParts(this.#work).catch(() => undefined);
+    if (!parts) return this.#progress.rows;
+    this.#tally = [...parts.values()].reduce(addPart, nothingDone);
     return this.#rows();
   }
 
