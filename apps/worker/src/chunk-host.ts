@@ -47,7 +47,7 @@ export class ChunkHost {
     return await this.#ask({ type: 'open', backfillId, chunk }) as OpenedChunk;
   }
 
-  /** Throws MillraceError `storage-unavailable`. */
+  /** Throws MillraceError `input-changed` or `storage-unavailable`. */
   async write(key: number, outcome: Outcome): Promise<WrittenPart> {
     return await this.#ask({ type: 'write', key, outcome }) as WrittenPart;
   }

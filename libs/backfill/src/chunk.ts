@@ -44,6 +44,8 @@ export interface OpenChunk {
   /** Holds the table `__kept`: the id and the carried columns of every row, in order, where the plan has any. */
   readonly connection: DuckDBConnection;
   readonly source: ChunkSource;
+  /** Throws MillraceError `input-changed` where what was read of a Parquet file since may be another's. */
+  checkUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -56,6 +58,9 @@ export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions)
   const connection = await engine.connect();
   const interrupt = (): void => connection.interrupt();
   signal?.addEventListener('abort', interrupt);
+  const checkUnchanged = async (): Promise<void> => {
+    if (!isText(chunk.data)) await inputs.checkUnchanged(file);
+  };
   const close = async (): Promise<void> => {
     signal?.removeEventListener('abort', interrupt);
     connection.closeSync();
@@ -64,8 +69,8 @@ export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions)
   try {
     signal?.throwIfAborted();
     const read = await readChunk({ plan, chunk, source, connection, signal });
-    if (!isText(chunk.data)) await inputs.checkUnchanged(file);
-    return { chunk, ...read, connection, source, close };
+    await checkUnchanged();
+    return { chunk, ...read, connection, source, checkUnchanged, close };
   } catch (error) {
     await close();
     signal?.throwIfAborted();

@@ -108,6 +108,20 @@ test('an input that changed or vanished is told from the one that it was', async
   await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(9) t(i)');
   await expect(trial.open(second, chunk)).rejects.toMatchObject({ code: 'input-changed' });
 
+  // Exchanged for one like it between reading and writing, ids or originals would be another file's.
+  for (const [name, b] of [['ids', '1'], ['originals', 'CASE WHEN i < 5 THEN 1 END']] as const) {
+    trial.work = new WorkFolder(trial.path(`work/${name}`));
+    const exchanged = await trial.parquet(`${name}.parquet`, `SELECT i::FLOAT AS a, (${b})::FLOAT AS b, 'old' AS id FROM range(10) t(i)`);
+    await trial.parquet('new.parquet', `SELECT i::FLOAT AS a, (${b})::FLOAT AS b, 'new' AS id FROM range(10) t(i)`);
+    const plan = await trial.check({ ...job(exchanged), output: { uri: trial.path(`${name}.csv`) }, mapping: { x: ['a', 'b'] }, ...(name === 'ids' && { id_column: 'id' }) });
+    const [only] = await Array.fromAsync(trial.chunks(plan)) as [Chunk];
+    const open = await trial.open(plan, only);
+    await rename(trial.path('new.parquet'), exchanged);
+    await expect(writePart(plan, open, outcomeOf(open, addPairs, plan), { work: trial.work })).rejects.toMatchObject({ code: 'input-changed' });
+    await open.close();
+    expect(await readParts(trial.work)).toEqual(new Map());
+  }
+
   const lines = await trial.put('lines.csv', `a,b\n${rows(20)}`);
   const third = await trial.check({ ...job(lines), output: { uri: trial.path('third.csv') } });
   trial.work = new WorkFolder(trial.path('work/third'));
