@@ -132,6 +132,16 @@ test('several inputs, from columns named like them or as the mapping says', asyn
   ]);
 });
 
+test('an input’s name may have dots in it, also in batch files', async () => {
+  const signature: Signature = { ...of('float32', 2), inputs: [{ name: 'input.1', dtype: 'float32', shape: [-1, 2] }] };
+  for (const line of ['{"custom_id":"a","body":{"inputs":{"input.1":[1,2]}}}', '{"inputs":{"input.1":[1,2]}}', '{"input.1":[1,2]}']) {
+    for (const rest of ['', '{"custom_id":"b"}\n']) {
+      const { groups } = await read({ uri: await trial.put('in.jsonl', `${line}\n${rest}`) }, signature);
+      expect([line, valuesOf(groups[0]?.tensors['input.1'])]).toEqual([line, [1, 2]]);
+    }
+  }
+});
+
 test('one column may serve twice, as different things', async () => {
   const input = await trial.put('in.csv', 'x,key\n1,a\n2,b\n');
   const { groups } = await read({ uri: input }, of('float32', 2), { mapping: { x: ['x', 'x'] }, id_column: 'x', carry: ['key'] });
