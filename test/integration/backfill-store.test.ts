@@ -1,6 +1,6 @@
 // Backfills and their chunks as Redis keeps them: one holder, wishes, and a depth that is exact at rest.
 import { type BackfillSpec, moved, unstarted } from '@millrace/protocol';
-import { type BackfillResult, BackfillStore, Chunks, connect, followFeed, LeaseLost, type NewChunk, readDemand, readFeed, type Redis, ResultsReader } from '@millrace/queue';
+import { type BackfillResult, BackfillStore, ChunkMarks, Chunks, connect, followFeed, LeaseLost, type NewChunk, readDemand, readFeed, type Redis, ResultsReader } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { startTestRedis, type TestRedis } from './redis-rig.ts';
 import { until } from './until.ts';
@@ -108,6 +108,20 @@ test('what there is to tell leaves with the write that brings it about, each onc
   expect([events.map(({ head }) => head), gap]).toEqual([heads.slice(2), false]);
 });
 
+test('what was taken back is not granted any more, and the backfill goes on', async () => {
+  const { id } = await store.create('takes back', spec, 1000);
+  const held = await store.hold(id);
+  await held?.write(running);
+  await store.wish(id, 'takes back', 'pause');
+  await store.wish(id, 'takes back', 'resume');
+  expect(await held?.write(moved(running, 'paused'), 'pause')).toBe(false);
+  expect([(await store.find(id))?.progress.state, await store.open()]).toEqual(['running', expect.arrayContaining([id])]);
+  await store.wish(id, 'takes back', 'pause');
+  // A client that misses the answer sends it again.
+  for (let sent = 0; sent < 2; sent++) expect(await held?.write(moved(running, 'paused'), 'pause')).toBe(true);
+  expect([(await store.find(id))?.progress.state, await store.open()]).toEqual(['paused', expect.not.arrayContaining([id])]);
+});
+
 test('a chunk is queued once, its first result stays, and its rows leave the depth once', async () => {
   const chunks = new Chunks(redis, 'default');
   const chunk = (index: number): NewChunk => ({ tenant: 'chunks', model, priority: 3, lastAttempt: false, chunk: { backfillId: 'bf_1', chunk: { index, firstRow: 1 + 10 * index, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 } });
@@ -123,4 +137,24 @@ test('a chunk is queued once, its first result stays, and its rows leave the dep
   expect([await chunks.settle(one.chunk, done), await chunks.read('bf_1', [one.chunk]), await rows()]).toEqual([false, [undefined], 10]);
   expect([await chunks.drain('bf_1'), await rows(), await redis.zcard('millrace:{default}:bulk:prioritized')]).toEqual([true, 0, 1]);
   await chunks.close();
+});
+
+test('a row is to blame once it was found twice with what had died: among others or not, whether a replica or its thread', async () => {
+  const replica = (name: string) => new ChunkMarks(redis, { pool: 'default', replica: name });
+  const chunk = { backfillId: 'bf_marks', chunk: { index: 0, firstRow: 1, rows: 10, file: 0, firstLine: 1, data: { offset: 0 } }, round: 0, attempt: 1 };
+  const dies = async (name: string, from: number, to: number) => replica(name).running(chunk, { from, to });
+  await dies('first', 7, 8);
+  expect(await replica('second').read(chunk)).toEqual({ suspects: [{ from: 7, to: 8 }], culprits: [] });
+  await dies('second', 0, 4);
+  expect(await replica('third').read(chunk)).toMatchObject({ suspects: [{ from: 7 }, { from: 0, to: 4 }], culprits: [] });
+  await dies('third', 7, 8);
+  expect(await replica('fourth').read(chunk)).toMatchObject({ culprits: [7] });
+  await dies('fourth', 2, 3);
+  expect(await replica('fifth').read(chunk)).toMatchObject({ culprits: [7, 2] });
+  // Its own thread dies, and its mark goes: what is known stays.
+  await replica('fifth').running(chunk, { from: 4, to: 7 });
+  await replica('fifth').threadDied(chunk, { from: 4, to: 7 });
+  await replica('fifth').ran(chunk);
+  expect(await replica('fifth').threadDeaths(chunk)).toBe(1);
+  expect(await replica('fifth').read(chunk)).toEqual({ suspects: [{ from: 7, to: 8 }, { from: 0, to: 4 }, { from: 4, to: 7 }], culprits: [7, 2] });
 });

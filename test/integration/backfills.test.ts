@@ -1,6 +1,7 @@
 // Backfills end to end: a file in, a file out, by the processes that run in production.
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backfill, type BackfillRig, bulkRows, comesTo, ends, find, pin, read, startBackfills, write } from './backfill-rig.ts';
@@ -92,10 +93,12 @@ test('rows that cannot be read or that the model refuses stand in the error file
 });
 
 test('failed rows are run again, and what comes of them replaces what came before', async () => {
-  await write(rig, 'again.csv', csv(['x'], Array.from({ length: 300 }, (_, row) => [row === 140 ? -1 : row === 150 ? -2 : 3])));
-  const id = await backfill(rig, 'fails-on-negative', { input: 'again.csv', output: 'again-out.csv' }, { chunkRows: 64 });
+  const input = path.join(rig.folder, 'again.csv.gz');
+  await writeFile(input, gzipSync(csv(['x'], Array.from({ length: 300 }, (_, row) => [row === 140 ? -1 : row === 150 ? -2 : 3]))));
+  const id = await backfill(rig, 'fails-on-negative', { input: 'again.csv.gz', output: 'again-out.csv' }, { chunkRows: 64 });
   expect((await ends(rig, id)).progress).toMatchObject({ state: 'completed', rows: { done: 298, failed: 2 }, files: { errors: expect.stringContaining('again-out.errors.ndjson') } });
-  // What is staged is what is run again: one of the rows is mended there.
+  // What is staged is what is run again: one of the rows is mended there, and the input is not needed.
+  await rm(input);
   const blocks = path.join(rig.folder, '../work', id, 'blocks');
   const [block, ...others] = await readdir(blocks);
   expect(others).toEqual([]);
@@ -164,6 +167,21 @@ test('a paused backfill queues nothing, and goes on where it was', async () => {
   const sample = [0, 2999, 5999];
   const expected = await direct('digits-deep', { image: sample.map((row) => rows[row]) });
   expect(difference(sample.map((row) => found[row]?.['probabilities']), expected['probabilities'])).toBeLessThan(1e-5);
+});
+
+test('a backfill whose work folder cannot be read fails, and can be canceled', async () => {
+  await write(rig, 'unread.csv', csv(columns, images(6000)));
+  const id = await backfill(rig, 'digits-deep', { input: 'unread.csv', output: 'unread-out.csv' }, { chunkRows: 250 });
+  await until(async () => (await find(rig, id)).progress.rows.done > 0, 'some rows');
+  await rig.store.wish(id, 'default', 'pause');
+  const { progress: { rows: { done } } } = await comesTo(rig, id, ['paused']);
+  const parts = path.join(rig.folder, '../work', id, 'parts');
+  await rm(parts, { recursive: true });
+  await writeFile(parts, 'no folder');
+  await rig.store.wish(id, 'default', 'resume');
+  expect((await comesTo(rig, id, ['failed'])).progress).toMatchObject({ rows: { done }, error: { type: '/problems/storage-unavailable' } });
+  await rig.store.wish(id, 'default', 'cancel');
+  expect((await comesTo(rig, id, ['canceled'])).progress.rows.done).toBe(done);
 });
 
 test('a canceled backfill leaves nothing behind', async () => {

@@ -1,5 +1,4 @@
 // The main thread's side of the backfill thread.
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { BackfillState, ErrorCode } from '@millrace/protocol';
 import type { DispatcherConfig } from './config.ts';
@@ -25,7 +24,8 @@ export class BackfillHost {
   readonly #worker: Worker;
   readonly #metrics: DispatcherMetrics;
   #states: ReadonlyMap<BackfillState, number> = new Map();
-  #ready = Promise.withResolvers<void>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #exited = Promise.withResolvers<void>();
   #stopping = false;
 
   /** `onDeath`: the thread has ended for want of memory, or by a bug. */
@@ -34,7 +34,10 @@ export class BackfillHost {
     this.#worker = new Worker(new URL('./backfill-thread.ts', import.meta.url), { name: 'backfills', workerData: data });
     this.#worker.on('message', (news: BackfillNews) => this.#hear(news));
     this.#worker.on('error', onDeath);
-    this.#worker.on('exit', (code) => { if (!this.#stopping) onDeath(new Error(`the backfill thread ended with code ${code}`)); });
+    this.#worker.on('exit', (code) => {
+      this.#exited.resolve();
+      if (!this.#stopping) onDeath(new Error(`the backfill thread ended with code ${code}`));
+    });
   }
 
   get states(): ReadonlyMap<BackfillState, number> {
@@ -48,9 +51,8 @@ export class BackfillHost {
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    const exited = once(this.#worker, 'exit');
     this.#worker.postMessage('stop', []);
-    await exited;
+    await this.#exited.promise;
   }
 
   #hear(news: BackfillNews): void {

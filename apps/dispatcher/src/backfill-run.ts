@@ -260,16 +260,19 @@ export class BackfillRun {
     return { ...(total !== undefined && { total }), done: rows - failed, failed };
   }
 
-  /** Also what workers ended while nobody took it. */
+  /** Also what workers ended while nobody took it. Where the work folder cannot be read, what was written last: a backfill can end without it. */
   async #recounted(): Promise<BackfillProgress['rows']> {
-    this.#tally = [...(await readParts(this.#work)).values()].reduce(addPart, nothingDone);
+    const parts = await readParts(this.#work).catch(() => undefined);
+    if (!parts) return this.#progress.rows;
+    this.#tally = [...parts.values()].reduce(addPart, nothingDone);
     return this.#rows();
   }
 
   async #write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
+    const before = this.#progress;
     // At once: another write may be under way, and the last one counts.
     this.#progress = progress;
-    await this.#held.write(progress, granted);
+    if (!await this.#held.write(progress, granted)) this.#progress = before;
   }
 }
 

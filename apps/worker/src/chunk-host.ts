@@ -15,6 +15,7 @@ export class ChunkHost {
   readonly #exited = Promise.withResolvers<void>();
   #lastId = 0;
   #stopping = false;
+  #alive = true;
 
   /** `onDeath`: the thread has ended for want of memory, or by a bug. */
   constructor(data: ChunkThreadData, onDeath: (error: Error) => void) {
@@ -26,6 +27,8 @@ export class ChunkHost {
       else reject(reply.code === undefined ? new Error(`the chunk thread failed: ${reply.detail}`) : new MillraceError(reply.code, reply.detail));
     });
     const die = (error: Error) => {
+      if (!this.#alive) return;
+      this.#alive = false;
       for (const { reject } of this.#pending.values()) reject(error);
       this.#pending.clear();
       onDeath(error);
@@ -33,7 +36,8 @@ export class ChunkHost {
     this.#worker.on('error', die);
     this.#worker.on('exit', (code) => {
       this.#exited.resolve();
-      if (!this.#stopping) die(new Error(`the chunk thread ended with code ${code}`));
+      if (this.#stopping) this.#alive = false;
+      else die(new Error(`the chunk thread ended with code ${code}`));
     });
   }
 
@@ -47,7 +51,7 @@ export class ChunkHost {
     return await this.#ask({ type: 'open', backfillId, chunk }) as OpenedChunk;
   }
 
-  /** Throws MillraceError `storage-unavailable`. */
+  /** Throws MillraceError `input-changed` or `storage-unavailable`. */
   async write(key: number, outcome: Outcome): Promise<WrittenPart> {
     return await this.#ask({ type: 'write', key, outcome }) as WrittenPart;
   }
@@ -59,11 +63,12 @@ export class ChunkHost {
   async stop(): Promise<void> {
     this.#stopping = true;
     // Where it has died, it has been told of.
-    await this.#ask({ type: 'stop' }).catch(() => undefined);
+    if (this.#alive) await this.#ask({ type: 'stop' }).catch(() => undefined);
     await this.#exited.promise;
   }
 
   #ask(request: ChunkRequest): Promise<unknown> {
+    if (!this.#alive) return Promise.reject(new Error('the chunk thread has died'));
     const id = ++this.#lastId;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.set(id, { resolve, reject });

@@ -147,9 +147,10 @@ export class HeldChunk {
 /** Suspects run row by row; culprits do not run at all. */
 function withoutCulprits(spans: readonly Span[], { suspects, culprits }: Suspicion): Span[] {
   return spans.flatMap((span) => {
-    if (!suspects.some(({ from, to }) => from < span.to && span.from < to)) return [span];
     const rows = Array.from({ length: span.to - span.from }, (_, place) => span.from + place);
-    return rows.filter((row) => !culprits.includes(row)).map((row) => ({ from: row, to: row + 1 }));
+    const innocent = rows.filter((row) => !culprits.includes(row));
+    const trusted = innocent.length === rows.length && !suspects.some(({ from, to }) => from < span.to && span.from < to);
+    return trusted ? [span] : innocent.map((row) => ({ from: row, to: row + 1 }));
   });
 }
 

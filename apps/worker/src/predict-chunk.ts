@@ -3,7 +3,7 @@
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
 import { type ChunkResult, giveBack, MillraceError } from '@millrace/protocol';
-import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Suspicion, Work } from '@millrace/queue';
+import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Span, type Suspicion, Work } from '@millrace/queue';
 import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
 import { type ChunkPiece, HeldChunk } from './held-chunk.ts';
@@ -72,7 +72,7 @@ export class ChunkPredictor implements PieceOwner {
 
   async end(pieces: readonly ChunkPiece[], outcomes: readonly ItemOutcome[], alone: boolean): Promise<void> {
     for (const [place, piece] of pieces.entries()) {
-      const { held, span, rows } = piece;
+      const { held, span } = piece;
       const outcome = outcomes[place] as ItemOutcome;
       held.running--;
       if (held.givenUp) continue;
@@ -80,7 +80,7 @@ export class ChunkPredictor implements PieceOwner {
         held.complete(span, outcome);
         this.#pace.ran(held.version, { rows: outcome.batchRows, ms: outcome.inferenceMs, maxRows: fullRows(held.version) });
       }
-      else this.#fail(piece, outcome.error, alone && rows === 1);
+      else this.#fail(piece, outcome.error, alone);
       if (this.#options.runner.stopping) this.#handBackIfStill(held);
     }
     this.#topUp();
@@ -198,12 +198,12 @@ export class ChunkPredictor implements PieceOwner {
   }
 
   /** Finds the rows that are to blame; where none is, the chunk is given up, and its coordinator decides. */
-  #fail({ held, span, rows }: ChunkPiece, error: MillraceError, caught: boolean): void {
+  #fail({ held, span, rows }: ChunkPiece, error: MillraceError, alone: boolean): void {
     const { job: { lastAttempt } } = held.claim;
     switch (error.code) {
       case 'worker-crashed':
-        if (caught) held.fail(span.from, killsWorkers);
-        else void this.#threadDied(held);
+        if (alone && rows === 1) held.fail(span.from, killsWorkers);
+        else void this.#threadDied(held, alone ? span : undefined);
         return;
       case 'model-failed':
       case 'out-of-memory':
@@ -216,9 +216,9 @@ export class ChunkPredictor implements PieceOwner {
     }
   }
 
-  async #threadDied(held: HeldChunk): Promise<void> {
+  async #threadDied(held: HeldChunk, alone: Span | undefined): Promise<void> {
     try {
-      await this.#options.marks.threadDied(held.claim.job.chunk);
+      await this.#options.marks.threadDied(held.claim.job.chunk, alone);
       this.#abandon(held, new HandBack('an inference thread died'));
     } catch (error) {
       this.#abandon(held, error as Error);

@@ -165,27 +165,29 @@ class Cutter {
   }
 
   #readHeader(): void {
-    if (this.#rows === 0) return; // Blank lines before it.
-    const bytes = Buffer.concat(this.#pieces);
-    const parsed = fieldsOf(bytes.subarray(bytes.findIndex((byte) => byte !== newline && byte !== carriageReturn)), this.#dialect);
-    const names = 'fields' in parsed ? parsed.fields.map((field) => Buffer.from(field).toString().trim()) : [];
-    const differs = names.length !== this.#columns.length || names.some((name, index) => name !== this.#columns[index]);
-    if (differs) throw new MillraceError('unreadable-input', `${this.#file.uri}: its header differs from the first file's`);
-    this.#wantsHeader = false;
+    if (this.#rows > 0) {
+      const parsed = fieldsOf(Buffer.concat(this.#pieces), this.#dialect);
+      const names = 'fields' in parsed ? parsed.fields.map((field) => Buffer.from(field).toString().trim()) : [];
+      const differs = names.length !== this.#columns.length || names.some((name, index) => name !== this.#columns[index]);
+      if (differs) throw new MillraceError('unreadable-input', `${this.#file.uri}: its header differs from the first file's`);
+      this.#wantsHeader = false;
+    }
     this.#rows = 0;
-    this.#cursor = { ...this.#cursor, offset: this.#cursor.offset + this.#sizeBytes, lines: this.#scanner.lines };
-    this.#clear();
+    this.#pass();
   }
 
   * #cut(): Generator<Block> {
-    const { chunk, file, offset, rows } = this.#cursor;
     const from = this.#cursor;
-    const lines = this.#linesBefore + this.#scanner.lines;
-    const moved = { file, offset: offset + this.#sizeBytes, rows: rows + this.#rows, lines };
-    // What has no rows has no block either; the next one begins with its blank lines.
-    if (this.#rows === 0) return;
-    this.#cursor = { ...moved, chunk: chunk + 1 };
-    yield { from, next: this.#cursor, rows: this.#rows, pieces: this.#keeps ? this.#pieces : undefined, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
+    const block = { rows: this.#rows, pieces: this.#keeps ? this.#pieces : undefined, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
+    this.#pass();
+    // What has no rows has no block either.
+    if (block.rows > 0) yield { from, next: this.#cursor, ...block };
+  }
+
+  /** Goes on behind what has been read: it is a block, a header or blank. */
+  #pass(): void {
+    const { chunk, file, offset, rows } = this.#cursor;
+    this.#cursor = { chunk: this.#rows > 0 ? chunk + 1 : chunk, file, offset: offset + this.#sizeBytes, rows: rows + this.#rows, lines: this.#linesBefore + this.#scanner.lines };
     this.#clear();
   }
 

@@ -85,9 +85,14 @@ test('nothing outside the allowed places is read or written', async () => {
   const good = `${inside}/in.csv`;
   expect(await code(good, `${inside}/out.csv`)).toBe('allowed');
   expect(await code(`file://${good}`, `${inside}/out.csv`)).toBe('allowed');
-  for (const input of [`${trial.folder}/secret.csv`, `${inside}/../secret.csv`, `${inside}/up/secret.csv`, `${inside}/link.csv`, `${inside}/*.csv`, `${inside}/up/*.csv`, `${inside}/{.,..}/secret.csv`, `${inside}/u[p]/secret.csv`, `${inside}-not/x.csv`, '/etc/passwd', '/proc/self/environ', 's3://bucket/other.csv', 's3://bucket/in-not/x.csv', 's3://other/in/x.csv']) {
+  for (const input of [`${trial.folder}/secret.csv`, `${inside}/../secret.csv`, `${inside}/up/secret.csv`, `${inside}/link.csv`, `${inside}/*.csv`, `${inside}/up/*.csv`, `${inside}/{.,..}/secret.csv`, `${inside}/{x,..}/nothing*`, `${inside}/u[p]/secret.csv`, `${inside}-not/x.csv`, '/etc/passwd', '/proc/self/environ', 's3://bucket/other.csv', 's3://bucket/in-not/x.csv', 's3://other/in/x.csv']) {
     expect([input, await code(input, `${inside}/out.csv`)]).toEqual([input, 'place-not-allowed']);
   }
+  // What a glob finds outside is not told: neither that it is there nor its name.
+  for (const input of [`${inside}/[.][.]/secret*`, `${inside}/{.,x}{.,y}/secret*`, `${inside}/[.][.]/nothing*`]) {
+    expect(await failure({ input: { uri: input }, output: { uri: `${inside}/out.csv` } }, { places })).toMatchObject({ code: 'invalid-backfill', text: `${input.replace(trial.folder, '')}: there is no such file` });
+  }
+  expect(await failure({ input: { uri: `${inside}/up/sec*.csv` }, output: { uri: `${inside}/out.csv` } }, { places })).toMatchObject({ text: '/inside/up/sec*.csv lies outside the places that are allowed for it' });
   for (const output of [`${trial.folder}/out.csv`, `${inside}/../out.csv`, `${inside}/up/out.csv`, `${inside}-not/out.csv`, 's3://bucket/out.csv', 's3://bucket/in/out.csv']) {
     expect([output, await code(good, output)]).toEqual([output, 'place-not-allowed']);
   }

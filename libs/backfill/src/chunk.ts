@@ -5,6 +5,8 @@
 import type { DuckDBConnection } from '@duckdb/node-api';
 import duckdb from '@duckdb/node-bindings';
 import { giveBack, MillraceError } from '@millrace/protocol';
+import { dialectOf } from './blocks.ts';
+import { hasSpacedQuotes, hasUnderscores } from './csv-records.ts';
 import { type Engine, engineFailure } from './engine.ts';
 import { groupRows, type RowGroup } from './groups.ts';
 import { type ChunkSource, type LocalInputs, wholeFile } from './local-inputs.ts';
@@ -42,6 +44,8 @@ export interface OpenChunk {
   /** Holds the table `__kept`: the id and the carried columns of every row, in order, where the plan has any. */
   readonly connection: DuckDBConnection;
   readonly source: ChunkSource;
+  /** Throws MillraceError `input-changed` where what was read of a Parquet file since may be another's. */
+  checkUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -54,6 +58,9 @@ export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions)
   const connection = await engine.connect();
   const interrupt = (): void => connection.interrupt();
   signal?.addEventListener('abort', interrupt);
+  const checkUnchanged = async (): Promise<void> => {
+    if (!isText(chunk.data)) await inputs.checkUnchanged(file);
+  };
   const close = async (): Promise<void> => {
     signal?.removeEventListener('abort', interrupt);
     connection.closeSync();
@@ -62,8 +69,8 @@ export async function openChunk(plan: Plan, chunk: Chunk, options: ChunkOptions)
   try {
     signal?.throwIfAborted();
     const read = await readChunk({ plan, chunk, source, connection, signal });
-    if (!isText(chunk.data)) await inputs.checkUnchanged(file);
-    return { chunk, ...read, connection, source, close };
+    await checkUnchanged();
+    return { chunk, ...read, connection, source, checkUnchanged, close };
   } catch (error) {
     await close();
     signal?.throwIfAborted();
@@ -86,8 +93,8 @@ interface Reading {
 
 async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | 'refused' | 'kept'>> {
   const { plan, chunk, source, connection, signal } = reading;
-  const plain = await readPlainly(reading);
-  const whole = plain?.inputs ?? await readStrictly(reading);
+  const { plain, inDoubt } = await readPlainly(reading);
+  const whole = plain?.inputs ?? (inDoubt ? undefined : await readStrictly(reading));
   if (whole) return { groups: groupRows(whole, chunk.rows, new Set()), refused: [], kept: plain?.kept };
   const apart = isText(chunk.data) ? await takeApart({ plan, chunk, source, connection, signal }) : undefined;
   const inputs = await readInputs(reading, apart ? '__careful' : await parquetRows(source, chunk), 'tolerant');
@@ -102,14 +109,15 @@ async function readChunk(reading: Reading): Promise<Pick<OpenChunk, 'groups' | '
   return { groups: groupRows(inputs, chunk.rows, reasons), refused };
 }
 
-/** Undefined where the block holds more than plain numbers. */
-async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<PlainRows | undefined> {
-  if (!isText(chunk.data) || !mayBePlain(plan)) return undefined;
+/** `plain`: undefined where the block holds more than plain numbers; `inDoubt`: whether DuckDB has other rules for its quotes or numbers. */
+async function readPlainly({ plan, chunk, source, connection, signal }: Reading): Promise<{ readonly plain?: PlainRows | undefined; readonly inDoubt: boolean }> {
+  if (!isText(chunk.data)) return { inDoubt: false };
   const bytes = await source.bytes();
-  const plain = await readPlainNumbers(plan, bytes, chunk.rows, signal);
+  const plain = mayBePlain(plan) ? await readPlainNumbers(plan, bytes, chunk.rows, signal) : undefined;
+  const inDoubt = !plain && (hasSpacedQuotes(bytes, dialectOf(plan.source)) || hasUnderscores(bytes));
   giveBack(bytes);
   if (plain && plain.kept.length > 0) await createTextTable(connection, '__kept', plain.kept.map((_texts, index) => `k${index}`), plain.kept);
-  return plain;
+  return { plain, inDoubt };
 }
 
 /** Undefined where any row is in doubt. */
@@ -124,7 +132,7 @@ async function readStrictly(reading: Reading): Promise<readonly InputValues[] | 
       source = '__strict';
     }
     const inputs = await readInputs(reading, source, 'strict');
-    if (inputs.some(({ bad }) => bad.size > 0)) return undefined;
+    if (inputs.some(({ bad, data }) => bad.size > 0 || (isText(chunk.data) && hasInfinity(data)))) return undefined;
     if (source === '__strict') await keep(reading, source, 'strict');
     return inputs;
   } catch (error) {
@@ -134,6 +142,11 @@ async function readStrictly(reading: Reading): Promise<readonly InputValues[] | 
   } finally {
     await connection.run('DROP TABLE IF EXISTS __strict');
   }
+}
+
+/** Which DuckDB makes of numbers that are too large: the text tells. */
+function hasInfinity(data: InputValues['data']): boolean {
+  return (data instanceof Float32Array || data instanceof Float64Array || data instanceof Float16Array) && (data.includes(Infinity) || data.includes(-Infinity));
 }
 
 async function readInputs({ plan, chunk, connection, signal }: Reading, source: string, mode: Mode): Promise<readonly InputValues[]> {

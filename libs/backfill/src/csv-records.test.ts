@@ -27,8 +27,8 @@ function records(text: string, dialect: Dialect, pieceBytes: number): { readonly
 }
 
 test('a newline inside quotes ends no record; a quote inside a field opens none', () => {
-  const text = 'a,"b\n""c"",\nd"\nx"y,1\n "q\n",2\n"open\n';
-  expect(records(text, csv, 1000)).toEqual({ records: ['a,"b\n""c"",\nd"\n', 'x"y,1\n', ' "q\n",2\n', '"open\n'], lines: 7, inQuotes: true });
+  const text = 'a,"b\n""c"",\nd"\nx"y,1\n "q\n,2\n"open\n';
+  expect(records(text, csv, 1000)).toEqual({ records: ['a,"b\n""c"",\nd"\n', 'x"y,1\n', ' "q\n', ',2\n', '"open\n'], lines: 7, inQuotes: true });
   expect(records('\'a\\\'\n\';1\n\'\\\\\'\n', backslash, 1000).records).toEqual(['\'a\\\'\n\';1\n', '\'\\\\\'\n']);
 });
 
@@ -50,6 +50,7 @@ test('what was written comes back', () => {
 });
 
 test('tells what is wrong with a record', () => {
+  expect(fieldsOf(Buffer.from('"a" ,b'), csv)).toEqual({ fault: 'something follows the closing quotes of field 1' });
   expect(fieldsOf(Buffer.from('a,"b'), csv)).toEqual({ fault: 'the quotes that open in field 2 are not closed' });
   expect(fieldsOf(Buffer.from('"a"b,c'), csv)).toEqual({ fault: 'something follows the closing quotes of field 1' });
 });

@@ -1,4 +1,5 @@
-// Where the records of a CSV or NDJSON file begin and end, byte by byte (RFC 4180; a quote opens at a field's start only).
+// Where the records of a CSV or NDJSON file begin and end, byte by byte (RFC 4180: a quote is one as a field's
+// first byte only, and nothing but the delimiter or the record's end follows the closing one).
 // The same rules decide when rows are counted and when a broken block is taken apart, so the two never disagree.
 
 export interface Dialect {
@@ -24,6 +25,8 @@ export class RecordScanner {
   #looked: Uint8Array | undefined;
   /** Lines that have ended. */
   lines = 0;
+  /** Whether a space stood between a quote and its field's edge: there DuckDB's reader has rules of its own. */
+  spacedQuotes = false;
 
   constructor(dialect: Dialect) {
     this.#dialect = dialect;
@@ -57,16 +60,12 @@ export class RecordScanner {
     return this.#quoteAt;
   }
 
-  /** Without quotes, only the last field's beginning matters. */
+  /** Without quotes, it only matters whether a field begins. */
   #placeAtEnd(bytes: Uint8Array, from: number): Place {
     const { delimiter, quote } = this.#dialect;
     if (quote === undefined) return 'plain';
-    for (let index = bytes.length - 1; index >= from; index--) {
-      const byte = bytes[index] as number;
-      if (byte === delimiter) return 'start';
-      if (byte !== space) return 'plain';
-    }
-    return this.#place;
+    if (bytes.length === from) return this.#place;
+    return bytes.at(-1) === delimiter ? 'start' : 'plain';
   }
 
   #walk(bytes: Uint8Array, from: number): number {
@@ -88,6 +87,7 @@ export class RecordScanner {
             place = 'quoted';
             continue;
           }
+          if (byte === space && byte !== delimiter) this.spacedQuotes = true;
           break;
         case 'start':
           if (byte === quote) {
@@ -96,18 +96,52 @@ export class RecordScanner {
           }
           break;
         case 'plain':
+          if (byte === quote && bytes[index - 1] === space && isEdge(bytes[index - 2], delimiter)) this.spacedQuotes = true;
           break;
       }
       if (byte === newline) {
         this.#place = 'start';
         return index + 1;
       }
-      if (byte === delimiter) place = 'start';
-      else if (byte !== space || place !== 'start') place = 'plain';
+      place = byte === delimiter ? 'start' : 'plain';
     }
     this.#place = place;
     return -1;
   }
+}
+
+function isEdge(byte: number | undefined, delimiter: number): boolean {
+  return byte === undefined || byte === delimiter || byte === newline;
+}
+
+/** Of whole records. Looks closely only where a quote and a space are neighbours at all. */
+export function hasSpacedQuotes(bytes: Buffer, dialect: Dialect): boolean {
+  const { quote } = dialect;
+  if (quote === undefined || !(bytes.includes(Buffer.of(quote, space)) || bytes.includes(Buffer.of(space, quote)))) return false;
+  const scanner = new RecordScanner(dialect);
+  for (let at = 0; at !== -1 && at < bytes.length && !scanner.spacedQuotes;) at = scanner.next(bytes, at);
+  return scanner.spacedQuotes;
+}
+
+const underscore = 0x5f;
+
+/** Whether something like `1_000` stands in a field or a list, which DuckDB takes for a number. */
+export function hasUnderscores(bytes: Buffer): boolean {
+  for (let at = bytes.indexOf(underscore); at !== -1; at = bytes.indexOf(underscore, at + 1)) {
+    let start = at;
+    while (start > 0 && isOfNumber(bytes[start - 1] as number)) start--;
+    if (start < at && !isOfWord(bytes[start - 1])) return true;
+  }
+  return false;
+}
+
+/** One of `0123456789+-.eE`. */
+function isOfNumber(byte: number): boolean {
+  return (byte >= 0x30 && byte <= 0x39) || byte === 0x2b || byte === 0x2d || byte === 0x2e || (byte | 0x20) === 0x65;
+}
+
+function isOfWord(byte = 0): boolean {
+  return ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a) || byte >= 0x80 || byte === underscore;
 }
 
 /** Whether a record, its newline included or not, has nothing in it: such lines are no rows. */
@@ -131,9 +165,7 @@ export function fieldsOf(record: Uint8Array, { delimiter, quote, escape }: Diale
   const fields: Uint8Array[] = [];
   let at = 0;
   for (;;) {
-    let start = at;
-    while (bytes[start] === space) start++;
-    if (quote === undefined || bytes[start] !== quote) {
+    if (quote === undefined || bytes[at] !== quote) {
       const end = bytes.indexOf(delimiter, at);
       fields.push(bytes.subarray(at, end === -1 ? bytes.length : end));
       if (end === -1) return { fields };
@@ -141,7 +173,7 @@ export function fieldsOf(record: Uint8Array, { delimiter, quote, escape }: Diale
       continue;
     }
     const content: number[] = [];
-    let index = start + 1;
+    let index = at + 1;
     for (; ; index++) {
       const byte = bytes[index];
       if (byte === undefined) return { fault: `the quotes that open in field ${fields.length + 1} are not closed` };
@@ -151,7 +183,6 @@ export function fieldsOf(record: Uint8Array, { delimiter, quote, escape }: Diale
     }
     fields.push(Uint8Array.from(content));
     index++;
-    while (bytes[index] === space) index++;
     if (index >= bytes.length) return { fields };
     if (bytes[index] !== delimiter) return { fault: `something follows the closing quotes of field ${fields.length}` };
     at = index + 1;

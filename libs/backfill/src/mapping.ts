@@ -40,14 +40,26 @@ function isBatchFile({ format, schema: { sample } }: MappingQuestion): boolean {
   return format === 'ndjson' && 'custom_id' in sample && isObject(sample.body) && 'inputs' in sample.body;
 }
 
-function columnsByName(question: MappingQuestion, input: string, others: readonly (ColumnRef | undefined)[]): string | readonly string[] | undefined {
+/** What is named by the user may be a path, with dots; an input's own name has them as they are. */
+type Named = string | readonly string[] | ColumnRef;
+
+function columnsByName(question: MappingQuestion, input: string, others: readonly (ColumnRef | undefined)[]): Named | undefined {
   const { format, signature, schema: { columns, sample } } = question;
-  if (isBatchFile(question)) return isObject((sample.body as { inputs: unknown }).inputs) ? `body.inputs.${input}` : 'body.inputs';
+  if (isBatchFile(question)) return isObject((sample.body as { inputs: unknown }).inputs) ? memberRef('body', 'inputs', input) : memberRef('body', 'inputs');
   if (columns.some(({ name }) => name === input)) return input;
-  if (format === 'ndjson' && isObject(sample.inputs)) return `inputs.${input}`;
+  if (format === 'ndjson' && isObject(sample.inputs)) return memberRef('inputs', input);
   if (signature.inputs.length > 1) return undefined;
   const left = columns.filter(({ name }) => !others.some((other) => other?.name === name)).map(({ name }) => name);
   return left.length === 0 ? undefined : left.length === 1 ? left[0] : left;
+}
+
+function memberRef(...path: readonly string[]): ColumnRef {
+  return { name: path.join('.'), path };
+}
+
+function refsTo(question: MappingQuestion, named: Named, pointer: string, faults: FaultList): readonly (ColumnRef | undefined)[] {
+  if (typeof named === 'string') return [refTo(question, named, pointer, faults)];
+  return 'path' in named ? [named] : named.map((name, index) => refTo(question, name, `${pointer}/${index}`, faults));
 }
 
 function refTo({ format, schema: { columns, sample } }: MappingQuestion, name: string, pointer: string, faults: FaultList): ColumnRef | undefined {
@@ -64,13 +76,12 @@ function typeOf({ type }: ColumnSchema): { readonly type?: string } {
   return type === undefined ? {} : { type };
 }
 
-function inputPlan(question: MappingQuestion, spec: TensorSpec, named: string | readonly string[], pointer: string, faults: FaultList): InputPlan | undefined {
-  const names = typeof named === 'string' ? [named] : named;
-  const columns = names.map((name, index) => refTo(question, name, typeof named === 'string' ? pointer : `${pointer}/${index}`, faults));
+function inputPlan(question: MappingQuestion, spec: TensorSpec, named: Named, pointer: string, faults: FaultList): InputPlan | undefined {
+  const columns = refsTo(question, named, pointer, faults);
   if (columns.includes(undefined) || !hasRows(spec)) return undefined;
   const refs = columns as ColumnRef[];
   const shape = rowShapeOf(spec);
-  const depth = typeof named === 'string' ? listDepth(question, refs[0] as ColumnRef, shape) : 0;
+  const depth = Array.isArray(named) ? 0 : listDepth(question, refs[0] as ColumnRef, shape);
   const before = faults.faults.length;
   for (const ref of refs) checkType(spec, ref, pointer, faults);
   const rowShape = depth === 0 ? shapeOfColumns(spec, shape, refs.length, pointer, faults) : shapeOfList(spec, shape, depth, refs[0] as ColumnRef, pointer, faults);

@@ -56,7 +56,7 @@ export interface Part {
 
 /**
  * Writes the chunk's part and returns it; where there is one already, that one. Rows that could not be read are added to
- * those that failed. Throws MillraceError `storage-unavailable`, and a plain Error where a row has no outcome or two.
+ * those that failed. Throws MillraceError `storage-unavailable` or `input-changed`, and a plain Error where a row has no outcome or two.
  */
 export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, { work }: { readonly work: WorkPlace }): Promise<Part> {
   const { chunk } = open;
@@ -67,6 +67,8 @@ export async function writePart(plan: Plan, open: OpenChunk, outcome: Outcome, {
   const errors = failed.length > 0
     ? await putFile(work, `${chunkName(chunk.index)}-errors`, 'ndjson', async (path) => writeText(path, Buffer.from(await errorLines(plan, open, failed))))
     : undefined;
+  // The ids, the carried columns and the originals were read just now.
+  await open.checkUnchanged();
   const part: Part = { chunk: chunk.index, firstRow: chunk.firstRow, rows: chunk.rows, written: chunk.rows - failed.length, data, errors };
   return commit(work, part);
 }

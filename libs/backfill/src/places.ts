@@ -33,9 +33,14 @@ export class Places {
     throw outside(uri);
   }
 
-  /** A file that a glob has found, with its links followed. */
-  async inputFile(path: string): Promise<void> {
-    if (!await isBelow(await realpath(path), this.#inputs)) throw outside(path);
+  /** Whether a path that a glob has found lies inside by its name: there is more than one way to write `..` in a glob. */
+  isInput(path: string): boolean {
+    return isBelowFolder(path, this.#inputs);
+  }
+
+  /** A file that is meant by `uri`, with its links followed. */
+  async inputFile(path: string, uri: string): Promise<void> {
+    if (!await isBelow(await realpath(path), this.#inputs)) throw outside(uri);
   }
 
   /** Whether an output's name lies inside. */
@@ -81,15 +86,19 @@ function fileOfUrl(uri: string): string {
 }
 
 function hasParentStep(uri: string): boolean {
-  return uri.split(/[/\\]/).includes('..');
+  return uri.split(/[/\\{},]/).includes('..');
 }
 
 function checked(location: Location, roots: readonly string[], uri: string): Location {
   const inside = location.kind === 'object'
     ? roots.some((root) => isBelowPrefix(location, root))
-    : roots.some((root) => !root.startsWith('s3://') && contains(resolve(root), location.path));
+    : isBelowFolder(location.path, roots);
   if (!inside) throw outside(uri);
   return location;
+}
+
+function isBelowFolder(path: string, roots: readonly string[]): boolean {
+  return roots.some((root) => !root.startsWith('s3://') && contains(resolve(root), path));
 }
 
 function isBelowPrefix({ bucket, key }: { readonly bucket: string; readonly key: string }, root: string): boolean {

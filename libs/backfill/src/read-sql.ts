@@ -1,7 +1,8 @@
 // The SELECT that turns rows of the input into one column for each input of the model.
 //
 // `strict` reads typed columns, as fast as DuckDB parses them, and throws at the first value that does not fit; `tolerant`
-// reads text, taken apart row by row before, and gives NULL for such a value. Both parse by the same rules of DuckDB.
+// reads text, taken apart row by row before, and gives NULL for such a value. DuckDB's rules are wider than the ones here, which
+// `tolerant` has all of: what they could be about is not read by `strict` alone (`hasInfinity`, `hasUnderscores`, `boolSql`).
 import type { Dtype } from '@millrace/protocol';
 import { type ColumnRef, type InputPlan, type Plan, type TextRange, widthOf } from './plan.ts';
 import { identifier, literal } from './sql.ts';
@@ -70,12 +71,23 @@ function castSql(value: string, dtype: Dtype, type: string, plan: Plan, mode: Mo
   switch (dtype) {
     case 'string': return plan.source.format === 'csv' ? `coalesce(${value}, '')` : value;
     case 'bool': return `CASE lower(trim(${value})) WHEN 'true' THEN true WHEN 't' THEN true WHEN '1' THEN true WHEN 'false' THEN false WHEN 'f' THEN false WHEN '0' THEN false END`;
-    case 'int64': case 'uint64':
-      if (mode === 'tolerant') return `CASE WHEN regexp_full_match(${value}, '\\s*[+-]?[0-9]+\\s*') THEN TRY_CAST(${value} AS ${type}) END`;
-      break;
     default:
+      if (mode === 'strict') return `TRY_CAST(${value} AS ${type})`;
   }
-  return `TRY_CAST(${value} AS ${type})`;
+  return `CASE WHEN NOT contains(${value}, '_') THEN ${type.endsWith('BIGINT') ? wideSql(value, type) : finiteSql(value, type)} END`;
+}
+
+/** What a double holds exactly may be spelled as any number, and more than that as digits. */
+function wideSql(value: string, type: string): string {
+  const double = `TRY_CAST(${value} AS DOUBLE)`;
+  const isSafe = `abs(${double}) <= ${Number.MAX_SAFE_INTEGER} AND ${double} = trunc(${double})`;
+  return `CASE WHEN regexp_full_match(${value}, '\\s*[+-]?[0-9]+\\s*') THEN TRY_CAST(${value} AS ${type}) WHEN ${isSafe} THEN TRY_CAST(${double} AS ${type}) END`;
+}
+
+/** DuckDB reads what is too large as infinity. */
+function finiteSql(value: string, type: string): string {
+  const number = `TRY_CAST(${value} AS ${type})`;
+  return `CASE WHEN NOT isinf(${number}) OR ${value} ILIKE '%inf%' THEN ${number} END`;
 }
 
 /** A column that holds lists: its shape is checked by a cast to arrays of exactly these lengths. */
@@ -84,7 +96,7 @@ function listSql(plan: Plan, { dtype, columns, rowShape, depth }: InputPlan, typ
   const width = widthOf(rowShape);
   const shape = width === undefined ? '[]' : depth === 1 ? `[${width}]` : rowShape.toReversed().map((dim) => `[${dim}]`).join('');
   const value = valueSql(plan, column, mode, depth);
-  const needsText = plan.source.format !== 'parquet' && (dtype === 'bool' || (type.endsWith('BIGINT')));
+  const needsText = plan.source.format !== 'parquet' && (dtype === 'bool' || (mode === 'tolerant' && dtype !== 'string'));
   const list = needsText
     ? transformSql(`TRY_CAST(${value} AS VARCHAR${'[]'.repeat(depth)})`, depth, (element) => castSql(element, dtype, type, plan, mode))
     : value;
@@ -101,8 +113,12 @@ function transformSql(list: string, depth: number, change: (element: string) => 
 function valueSql({ source }: Plan, column: ColumnRef, mode: Mode, depth = 0): string {
   if (source.format === 'csv') return `c${column.index}`;
   if (source.format === 'parquet' || mode === 'strict') return column.path.map(identifier).join('.');
-  const pointer = literal(column.path.map((step) => `/${step.replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''));
+  const pointer = pointerTo(column);
   return depth === 0 ? `json_extract_string(j, ${pointer})` : `json_extract(j, ${pointer})`;
+}
+
+function pointerTo({ path }: ColumnRef): string {
+  return literal(path.map((step) => `/${step.replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''));
 }
 
 /** What of the input goes to the output: as the input has it. */
@@ -172,7 +188,15 @@ function ndjsonSql(plan: Plan, path: string, block: BlockSize): string {
   for (const column of [...(plan.id ? [plan.id] : []), ...plan.carry]) place(members, column.path, 'JSON');
   // Lines as the one column of a CSV file, then parsed: takes 40 % of the time of `read_ndjson`. No JSON has the delimiter in it.
   const lines = `read_csv(${literal(path)}, auto_detect = false, header = false, delim = '\u0001', quote = '', escape = '', ${bufferSql(block)}, columns = {j: 'VARCHAR'})`;
-  return `(SELECT unnest(from_json(j, ${literal(JSON.stringify(structureOf(members as Members)))})) FROM ${lines} WHERE j IS NOT NULL)`;
+  // What is left out is missed, and the block read row by row: a line that holds no object, for all of its members would be missing.
+  return `(SELECT unnest(from_json(j, ${literal(JSON.stringify(structureOf(members as Members)))})) FROM ${lines} WHERE CASE WHEN ltrim(j) LIKE '{%' THEN NOT ${boolSql(plan)} END)`;
+}
+
+/** Whether true or false may stand for a number, as for DuckDB they do. Most lines have neither, and are not parsed for it. */
+function boolSql({ inputs }: Plan): string {
+  const pointers = inputs.filter(({ dtype }) => dtype !== 'bool' && dtype !== 'string').flatMap(({ columns }) => columns.map(pointerTo));
+  if (pointers.length === 0) return 'false';
+  return `CASE WHEN contains(j, 'true') OR contains(j, 'false') THEN regexp_matches(json_extract(j, [${pointers.join(', ')}])::VARCHAR, 'true|false') ELSE false END`;
 }
 
 /** A member that is asked for as two types cannot be read typed: the rows are then read one by one. */

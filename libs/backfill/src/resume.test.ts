@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { MillraceError } from '@millrace/protocol';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { assemble } from './assemble.ts';
 import { forgetPart, writePart } from './part.ts';
-import type { Chunk } from './plan.ts';
+import { type Chunk, isText } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
 import { discardBlock, readTotals, stagedChunks } from './stage.ts';
-import { addPairs, outcomeOf, Trial } from './trial.ts';
+import { addPairs, facts, outcomeOf, Trial } from './trial.ts';
 import { WorkFolder } from './work-place.ts';
 
 let trial: Trial;
@@ -56,6 +57,17 @@ test('gz: the offset counts what was decompressed', async () => {
   expect(chunks.map(({ firstRow, firstLine, rows }) => [firstRow, firstLine, rows])).toEqual([[1, 2, 7], [8, 9, 7], [15, 16, 7], [22, 23, 7], [29, 30, 2]]);
 });
 
+test('blank lines, however many, are not kept', async () => {
+  const { gzipSync } = await import('node:zlib');
+  const input = await trial.put('in.csv.gz', gzipSync(`${'\n'.repeat(500)}a,b\n1,1\n${'\n'.repeat(50_000)}2,2\n${'\r\n'.repeat(5000)}`));
+  const plan = await trial.check(job(input), { limits: { bytes: 1000 } });
+  const chunks = await Array.fromAsync(trial.chunks(plan));
+  expect(chunks.map(({ index, firstRow, rows }) => [index, firstRow, rows])).toEqual([[0, 1, 1], [1, 2, 1]]);
+  expect(chunks.every(({ data }) => isText(data) && data.sizeBytes <= 1004)).toBe(true);
+  for (const chunk of chunks) await trial.runChunk(plan, chunk);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 2, output: 2 } });
+});
+
 test('a chunk that runs twice, also at the same time, leaves one part', async () => {
   const input = await trial.put('in.csv', `a,b\n${rows(10)}x,1\n`);
   const plan = await trial.check(job(input));
@@ -96,6 +108,20 @@ test('an input that changed or vanished is told from the one that it was', async
   await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(9) t(i)');
   await expect(trial.open(second, chunk)).rejects.toMatchObject({ code: 'input-changed' });
 
+  // Exchanged for one like it between reading and writing, ids or originals would be another file's.
+  for (const [name, b] of [['ids', '1'], ['originals', 'CASE WHEN i < 5 THEN 1 END']] as const) {
+    trial.work = new WorkFolder(trial.path(`work/${name}`));
+    const exchanged = await trial.parquet(`${name}.parquet`, `SELECT i::FLOAT AS a, (${b})::FLOAT AS b, 'old' AS id FROM range(10) t(i)`);
+    await trial.parquet('new.parquet', `SELECT i::FLOAT AS a, (${b})::FLOAT AS b, 'new' AS id FROM range(10) t(i)`);
+    const plan = await trial.check({ ...job(exchanged), output: { uri: trial.path(`${name}.csv`) }, mapping: { x: ['a', 'b'] }, ...(name === 'ids' && { id_column: 'id' }) });
+    const [only] = await Array.fromAsync(trial.chunks(plan)) as [Chunk];
+    const open = await trial.open(plan, only);
+    await rename(trial.path('new.parquet'), exchanged);
+    await expect(writePart(plan, open, outcomeOf(open, addPairs, plan), { work: trial.work })).rejects.toMatchObject({ code: 'input-changed' });
+    await open.close();
+    expect(await readParts(trial.work)).toEqual(new Map());
+  }
+
   const lines = await trial.put('lines.csv', `a,b\n${rows(20)}`);
   const third = await trial.check({ ...job(lines), output: { uri: trial.path('third.csv') } });
   trial.work = new WorkFolder(trial.path('work/third'));
@@ -104,6 +130,28 @@ test('an input that changed or vanished is told from the one that it was', async
   await expect(trial.open(third, range)).rejects.toMatchObject({ code: 'input-changed', message: `${lines} was changed` });
   await rm(lines);
   await expect(trial.open(third, range)).rejects.toMatchObject({ code: 'input-changed', message: `${lines} is gone` });
+});
+
+test('text that is staged as blocks is not needed again; what is read in place is', async () => {
+  const { gzipSync } = await import('node:zlib');
+  await trial.put('in-1.csv.gz', gzipSync(`a,b\n${rows(10)}`));
+  await trial.put('in-2.csv.gz', gzipSync(`a,b\n${rows(10, 10)}`));
+  const plan = await trial.check({ ...job(trial.path('in-*.csv.gz')), input: { uri: trial.path('in-*.csv.gz'), format: 'csv' } }, { limits: { rows: 4 } });
+  // It stops in the second file: the first one is not looked at any more.
+  for await (const chunk of trial.chunks(plan)) if (chunk.index === 3) break;
+  await rm(trial.path('in-1.csv.gz'));
+  const staged = await Array.fromAsync(trial.chunks(plan));
+  await rm(trial.path('in-2.csv.gz'));
+  expect(await Array.fromAsync(trial.chunks(plan))).toEqual(staged);
+  for (const chunk of staged) await trial.runChunk(plan, chunk);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 20, output: 20 } });
+
+  trial.work = new WorkFolder(trial.path('work/plain'));
+  const plain = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const second = await trial.check({ ...job(plain), output: { uri: trial.path('second.csv') } });
+  await Array.fromAsync(trial.chunks(second));
+  await rm(plain);
+  await expect(Array.fromAsync(trial.chunks(second))).rejects.toMatchObject({ code: 'input-changed', message: `${plain} is gone` });
 });
 
 test('a later file with another header, a row that is too long, a broken archive: the failure names the place', async () => {
@@ -138,6 +186,58 @@ test('assembling refuses a missing chunk and a damaged part, and leaves nothing 
   expect(await trial.names()).toEqual(['in.csv']);
   await writeFile(trial.path(join('work', part.data.name)), whole);
   expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 10, output: 10 } });
+});
+
+test('a coordinator that lost its lease while it assembled does no harm to the one that took over', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const plan = await trial.check(job(input), { limits: { rows: 4 } });
+  for await (const chunk of trial.chunks(plan)) await trial.runChunk(plan, chunk);
+  // Each stands still before its last part until it is told to go on.
+  const assembling = (signal?: AbortSignal) => {
+    const [reached, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const work = new WorkFolder(trial.path('work'));
+    let fetched = 0;
+    const fetch = work.fetch.bind(work);
+    work.fetch = async (name) => {
+      if (++fetched === 3) {
+        reached.resolve();
+        await goOn.promise;
+      }
+      return fetch(name);
+    };
+    return { reached: reached.promise, goOn: goOn.resolve, ended: assemble(plan, { work, engine: trial.engine, target: trial.target, facts, signal }) };
+  };
+  await trial.put(`.out.ndjson.${facts.id}.dead.partial`, 'left by one that was killed');
+  const lost = new AbortController();
+  const first = assembling(lost.signal);
+  await first.reached;
+  const second = assembling();
+  await second.reached;
+  lost.abort(new Error('the lease is lost'));
+  first.goOn();
+  await expect(first.ended).rejects.toThrow('the lease is lost');
+  second.goOn();
+  expect(await second.ended).toMatchObject({ rows: { input: 10, output: 10 } });
+  expect(await trial.readJson('out.ndjson')).toHaveLength(10);
+  expect(await trial.names()).toEqual(['in.csv', 'out.manifest.json', 'out.ndjson']);
+});
+
+test('what came to stand under the output’s name meanwhile is not replaced, unless it is the backfill’s own or it may be', async () => {
+  const input = await trial.put('in.csv', `a,b\n${rows(10)}`);
+  const planOf = async (overwrite = false) => {
+    const plan = await trial.check({ ...job(input), output: { uri: trial.path('out.ndjson'), overwrite } });
+    for await (const chunk of trial.chunks(plan)) await trial.runChunk(plan, chunk);
+    return plan;
+  };
+  const plan = await planOf();
+  await trial.put('out.ndjson', 'another’s');
+  await expect(trial.assemble(plan)).rejects.toMatchObject({ code: 'invalid-backfill', message: `${trial.path('out.ndjson')} is there by now: move it away and resume` });
+  expect([await trial.read('out.ndjson'), await trial.names()]).toEqual(['another’s', ['in.csv', 'out.ndjson']]);
+  await trial.assemble(await planOf(true));
+  await rm(trial.path('out.ndjson'));
+  await rm(trial.path('out.manifest.json'));
+  // As after a crash behind the first file's publication, and in a round of retries.
+  for (let times = 0; times < 2; times++) expect(await trial.assemble(plan)).toMatchObject({ rows: { output: 10 } });
 });
 
 test('only text that does not stand in its file as it is read is copied, and only until its part is there', async () => {

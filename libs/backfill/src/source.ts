@@ -25,7 +25,7 @@ export async function findSource(uri: string, { places, objects }: SourceOptions
   const location = places.input(uri);
   const files = location.kind === 'object'
     ? await findObjects(location, storeFor(uri, objects))
-    : await findFiles(location.path, places);
+    : await findFiles(location.path, uri, places);
   if (files.length === 0) throw new MillraceError('invalid-backfill', `${uri}: there is no such file`, { faults: [{ pointer: '#/input/uri', detail: 'no file matches it' }] });
   if (files.length > maxSourceFiles) throw new MillraceError('invalid-backfill', `${uri} matches more than ${maxSourceFiles} files`);
   const empty = files.find(({ sizeBytes }) => sizeBytes === 0);
@@ -33,14 +33,14 @@ export async function findSource(uri: string, { places, objects }: SourceOptions
   return files.toSorted((a, b) => (a.uri < b.uri ? -1 : 1));
 }
 
-async function findFiles(path: string, places: Places): Promise<SourceFile[]> {
+async function findFiles(path: string, uri: string, places: Places): Promise<SourceFile[]> {
   const literally = await describeFile(path);
   const paths = literally === undefined && isGlob(path) ? await Array.fromAsync(glob(path)) : [];
   const files: SourceFile[] = [];
   for (const found of literally === undefined ? paths : [path]) {
-    const file = await describeFile(found);
+    const file = places.isInput(found) ? await describeFile(found) : undefined;
     if (!file) continue;
-    await places.inputFile(found);
+    await places.inputFile(found, uri);
     files.push(file);
   }
   return files;

@@ -11,7 +11,7 @@ import { beginning, type Block, type Cursor, cutBlocks } from './blocks.ts';
 import { storageFailure } from './disk.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { Chunk, Plan } from './plan.ts';
-import { checkUnchanged } from './source.ts';
+import { checkUnchanged, standsInPlace } from './source.ts';
 import { readTexts, type WorkPlace } from './work-place.ts';
 
 export interface StageProgress {
@@ -52,8 +52,12 @@ export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<
     return;
   }
   const staged = await stagedRecords(options.work);
-  if (staged.length > 0) for (const file of plan.source.files) await checkUnchanged(file, options.objects);
-  yield* counted(stageText(plan, staged, options), plan, options.work);
+  const totals = await readTotals(options.work);
+  const inPlace = plan.source.files.filter((file) => standsInPlace(file, plan.source.encoding));
+  // Of the others, what is staged stands in blocks.
+  if (staged.length > 0) for (const file of inPlace) await checkUnchanged(file);
+  if (totals?.chunks === staged.length) for (const { chunk } of staged) yield chunk;
+  else yield* counted(stageText(plan, staged, options), plan, options.work);
 }
 
 export interface Totals {

@@ -4,6 +4,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { dialectOf } from './blocks.ts';
 import { fieldsOf } from './csv-records.ts';
+import { rowsOfQuery } from './engine.ts';
 import type { ChunkSource } from './local-inputs.ts';
 import { recordsOf } from './originals.ts';
 import { type Chunk, type ColumnRef, type Plan, usedColumns } from './plan.ts';
@@ -36,6 +37,7 @@ export async function takeApart({ plan, chunk, source, connection, signal }: {
     }
   }
   await createTextTable(connection, '__careful', names, names.map((_name, column) => rows.map((row) => row[column] ?? null)));
+  if (plan.source.format === 'ndjson') await refuseNoObjects(connection, faults);
   return {
     faults,
     valueOf: (position, column) => {
@@ -45,14 +47,13 @@ export async function takeApart({ plan, chunk, source, connection, signal }: {
   };
 }
 
-/** The used fields, or what is wrong with the record. A delimiter at its end is no field, as in DuckDB's reader. */
+/** The used fields, or what is wrong with the record. Delimiters at its end make no fields, as in DuckDB's reader. */
 function csvRow(record: Uint8Array, plan: Plan, used: readonly ColumnRef[]): readonly (string | null)[] | string {
   const parsed = fieldsOf(record, dialectOf(plan.source));
   if ('fault' in parsed) return parsed.fault;
   const { fields } = parsed;
   const expected = plan.source.columns.length;
-  const trailing = fields.length === expected + 1 && fields.at(-1)?.length === 0;
-  if (fields.length !== expected && !trailing) return `expected ${expected} fields, got ${fields.length}`;
+  if (fields.length < expected || fields.slice(expected).some(({ length }) => length > 0)) return `expected ${expected} fields, got ${fields.length}`;
   const row: (string | null)[] = [];
   for (const { index = 0, name } of used) {
     const field = fields[index] as Uint8Array;
@@ -63,14 +64,19 @@ function csvRow(record: Uint8Array, plan: Plan, used: readonly ColumnRef[]): rea
 }
 
 function jsonRow(record: Uint8Array): readonly (string | null)[] | string {
-  if (!isUtf8(record)) return 'the line is not UTF-8';
-  const text = Buffer.from(record).toString();
-  const value = parsed(text);
-  if (value === undefined) return 'the line is not JSON';
-  return isObject(value) ? [text] : 'the line is not a JSON object';
+  return isUtf8(record) ? [Buffer.from(record).toString()] : 'the line is not UTF-8';
 }
 
-/** NaN and the infinities are no JSON, but some writers' JSON. */
+/** DuckDB says what is JSON, as in a whole block: with JavaScript's parser it agrees on neither lone surrogates nor the last comma. */
+async function refuseNoObjects(connection: DuckDBConnection, faults: Map<number, string>): Promise<void> {
+  const isNone = "CASE WHEN json_valid(j) THEN json_type(j) <> 'OBJECT' ELSE j IS NOT NULL END";
+  for (const [position, isJson] of await rowsOfQuery(connection, `SELECT rowid, json_valid(j) FROM __careful WHERE ${isNone}`)) {
+    faults.set(Number(position), isJson === true ? 'the line is not a JSON object' : 'the line is not JSON');
+  }
+  await connection.run(`UPDATE __careful SET j = NULL WHERE ${isNone}`);
+}
+
+/** For what is told of it: NaN and the infinities are no JSON, but some writers' JSON. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;

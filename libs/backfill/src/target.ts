@@ -1,5 +1,6 @@
 // Where the output goes: files appear under their final names whole.
-import { access, mkdir, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { access, mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { MillraceError } from '@millrace/protocol';
 import { moveIntoPlace, writeAtomically } from './disk.ts';
@@ -18,6 +19,12 @@ export function namesBeside(uri: string): OutputNames {
   return { output: uri, errors: `${stem}.errors.ndjson`, manifest: `${stem}.manifest.json` };
 }
 
+function draftStem(path: string, id: string): string {
+  return `.${basename(path)}.${id}.`;
+}
+
+const draftEnd = '.partial';
+
 export class Target {
   readonly #objects: ObjectStore | undefined;
   readonly #scratchFolder: string;
@@ -29,14 +36,23 @@ export class Target {
 
   /**
    * A path to write to first: beside a file, so that a rename gives it its name; in the scratch folder for an object.
-   * The same for the same backfill, so that what a dead coordinator left is written over.
+   * Another each time: a coordinator that has lost its lease may still be at its own.
    */
   async draft(uri: string, id: string): Promise<string> {
     const location = locate(uri);
-    const hidden = (path: string): string => join(dirname(path), `.${basename(path)}.${id}.partial`);
+    const hidden = (path: string): string => join(dirname(path), `${draftStem(path, id)}${randomBytes(6).toString('hex')}${draftEnd}`);
     if (location.kind === 'file') return hidden(location.path);
     await mkdir(this.#scratchFolder, { recursive: true });
     return hidden(join(this.#scratchFolder, basename(location.key)));
+  }
+
+  /** Removes what coordinators have left that were killed. */
+  async removeDrafts(uri: string, id: string): Promise<void> {
+    const location = locate(uri);
+    if (location.kind === 'object') return;
+    const folder = dirname(location.path);
+    const left = (await readdir(folder)).filter((name) => name.startsWith(draftStem(location.path, id)) && name.endsWith(draftEnd));
+    for (const name of left) await rm(join(folder, name), { force: true });
   }
 
   async publish(draft: string, uri: string): Promise<void> {

@@ -4,10 +4,12 @@
 -- ARGV  1 id   2 token of the lease   3 state   4 progress   5 the wish that this grants ('' = none)
 --       6 1 where nobody has to see to it any more   7 seconds to keep it from now (0 = for good)
 --       8 tenant   9 id of the event ('' = there is nothing to tell)   10 its head   11 feed length (0 = the feed does not tell it)
--- Returns 1, or 0 where the lease is another's.
+-- Returns 1, 0 where the lease is another's, or 2 where that is not wished any more: nothing is written then.
 if redis.call('GET', KEYS[3]) ~= ARGV[2] then return 0 end
 local wish = redis.call('HGET', KEYS[1], 'wish')
-if wish and wish == ARGV[5] then
+if ARGV[5] ~= '' then
+  -- Sent once more by the client, it is written already.
+  if wish ~= ARGV[5] then return redis.call('HGET', KEYS[1], 'progress') == ARGV[4] and 1 or 2 end
   redis.call('HDEL', KEYS[1], 'wish')
   wish = false
 end

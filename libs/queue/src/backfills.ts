@@ -152,8 +152,8 @@ export class HeldBackfill {
     return await this.#redis.hget(backfillKeys.backfill(this.id), 'wish') as BackfillWish | null ?? undefined;
   }
 
-  /** Writes how far it is, and that a wish is granted by it; with it leaves what there is to tell. Rejects with `LeaseLost`. */
-  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<void> {
+  /** Writes how far it is, and that a wish is granted by it; with it leaves what there is to tell. False, and nothing is written, where that is not wished any more. Rejects with `LeaseLost`. */
+  async write(progress: BackfillProgress, granted?: BackfillWish): Promise<boolean> {
     const { state } = progress;
     const kept = isActive(state) || state === 'paused' ? 0 : this.#retentionSeconds;
     const { tenant } = this.#fixed;
@@ -166,7 +166,8 @@ export class HeldBackfill {
       tenant, eventId, eventId === '' ? '' : JSON.stringify(head), isBackfillEnd(state) ? feedLength : 0,
     );
     if (written === 0) throw new LeaseLost();
-    if (eventId !== '') this.#told = eventId;
+    if (written === 1 && eventId !== '') this.#told = eventId;
+    return written === 1;
   }
 
   /** Another coordinator may take it at once. */

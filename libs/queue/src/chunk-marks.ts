@@ -1,5 +1,5 @@
 // What is known of a chunk that replicas died with: what each was running alone when it was last heard of. Rows that are found
-// in two such marks, first among others and then by themselves, are culprits.
+// in two such marks, the second time by themselves, are culprits.
 import type { ChunkRef } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
 import { chunkField } from './chunks.ts';
@@ -14,7 +14,7 @@ export interface Span {
 export interface Suspicion {
   /** A replica died while it ran these and nothing else. */
   readonly suspects: readonly Span[];
-  /** It died while it ran one of these and nothing else. */
+  /** Suspects that it died with once more, while it ran nothing beside them. */
   readonly culprits: readonly number[];
 }
 
@@ -36,20 +36,19 @@ export class ChunkMarks {
     return Number(await this.#redis.hget(this.#key(chunk), field(chunk, 'deaths')) ?? 0);
   }
 
-  async threadDied(chunk: ChunkRef): Promise<void> {
+  /** `alone`: what it ran, where that was nothing else. */
+  async threadDied(chunk: ChunkRef, alone?: Span): Promise<void> {
     await this.#redis.hincrby(this.#key(chunk), field(chunk, 'deaths'), 1);
+    if (alone) await this.#suspect(chunk, alone, await this.#redis.hget(this.#key(chunk), field(chunk, 'suspicion')));
   }
 
   /** What is known by now, the last replica's mark included. */
   async read(chunk: ChunkRef): Promise<Suspicion> {
     const [known, mark] = await this.#redis.hmget(this.#key(chunk), field(chunk, 'suspicion'), field(chunk, 'running'));
-    const suspicion: Suspicion = typeof known === 'string' ? JSON.parse(known) as Suspicion : { suspects: [], culprits: [] };
-    if (typeof mark !== 'string') return suspicion;
+    if (typeof mark !== 'string') return suspicionOf(known);
     const { replica, from, to } = JSON.parse(mark) as Span & { readonly replica: string };
-    if (replica === this.#replica) return suspicion;
-    const { suspects, culprits } = suspicion;
-    const found: Suspicion = to - from === 1 ? { suspects, culprits: [...culprits, from] } : { suspects: [...suspects, { from, to }], culprits };
-    await this.#redis.hset(this.#key(chunk), field(chunk, 'suspicion'), JSON.stringify(found));
+    if (replica === this.#replica) return suspicionOf(known);
+    const found = await this.#suspect(chunk, { from, to }, known);
     await this.ran(chunk);
     return found;
   }
@@ -64,9 +63,21 @@ export class ChunkMarks {
     await this.#redis.hdel(this.#key(chunk), field(chunk, 'running'));
   }
 
+  async #suspect(chunk: ChunkRef, span: Span, known: string | null | undefined): Promise<Suspicion> {
+    const { suspects, culprits } = suspicionOf(known);
+    const again = suspects.some(({ from, to }) => from <= span.from && span.to <= to);
+    const found: Suspicion = again && span.to - span.from === 1 ? { suspects, culprits: [...culprits, span.from] } : { suspects: [...suspects, span], culprits };
+    await this.#redis.hset(this.#key(chunk), field(chunk, 'suspicion'), JSON.stringify(found));
+    return found;
+  }
+
   #key({ backfillId }: ChunkRef): string {
     return keysOf(this.#pool).chunks(backfillId);
   }
+}
+
+function suspicionOf(known: string | null | undefined): Suspicion {
+  return typeof known === 'string' ? JSON.parse(known) as Suspicion : { suspects: [], culprits: [] };
 }
 
 /** Settling removes them (settle-chunk.lua). */

@@ -6,7 +6,7 @@ import type { BackfillState } from '@millrace/protocol';
 export interface Scripts {
   millraceAdmit(depth: string, bookings: string, work: string, index: string, bundleId: string, lane: string, model: string, tenant: string, rows: number, forgetBefore: string, seconds: number): Promise<null>;
   millraceBackfillWish(backfill: string, open: string, id: string, wish: string, ...states: string[]): Promise<'granted' | 'unknown' | BackfillState>;
-  millraceBackfillWrite(backfill: string, open: string, lease: string, resultsQueue: string, feed: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number, tenant: string, eventId: string, head: string, feedLength: number): Promise<0 | 1>;
+  millraceBackfillWrite(backfill: string, open: string, lease: string, resultsQueue: string, feed: string, id: string, token: string, state: string, progress: string, granted: string, idle: 0 | 1, seconds: number, tenant: string, eventId: string, head: string, feedLength: number): Promise<0 | 1 | 2>;
   millraceBeat(replicas: string, replica: string, state: string, threads: number): Promise<null>;
   millraceBookChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, model: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
