@@ -18,6 +18,11 @@ test('a model that takes its time for each row runs few at once', () => {
   expect([first, new Set(others)]).toEqual([32, new Set([5])]);
 });
 
+test('small ones that cost half as much again a row are worth it where they are soon over', () => {
+  const [first, ...others] = rowsOf(32, (rows) => 0.84 * rows + (rows < 32 ? 0.5 * rows : 0));
+  expect([first, new Set(others)]).toEqual([32, new Set([3])]);
+});
+
 test('a model that is fast for each row runs full micro-batches', () => {
   expect(new Set(rowsOf(1024, (rows) => 0.002 * rows))).toEqual(new Set([1024]));
 });

@@ -3,12 +3,12 @@ import type { ModelVersion } from '@millrace/models';
 
 /** About what an online prediction waits at most: as long as many a small prediction takes itself. */
 const longestMs = 3;
-/** Where a row of a small micro-batch costs so many times one of a full one, the wait is hardly shorter and bulk much slower. */
-const worthwhile = 1.5;
+/** Where a small micro-batch takes more than this share of a full one's time, the wait is hardly shorter and bulk much slower. */
+const worthwhile = 1 / 3;
 /** Weight of the newest value in the moving averages. */
 const newest = 0.2;
 /** How fast the cost of small ones is forgotten while full ones run: they are tried again after some tens of runs. */
-const forgotten = 0.05;
+const forgotten = 0.02;
 
 /** Milliseconds a row; undefined until measured. */
 interface Cost {
@@ -22,7 +22,9 @@ export class Pace {
   /** `maxRows`: a full micro-batch of the version. */
   rowsBesideOnline(version: ModelVersion, maxRows: number): number {
     const { full, small = 0 } = this.#costs.get(version) ?? {};
-    return full === undefined || small > worthwhile * full ? maxRows : this.#few(full, maxRows);
+    if (full === undefined) return maxRows;
+    const few = this.#few(full, maxRows);
+    return few * small > worthwhile * maxRows * full ? maxRows : few;
   }
 
   ran(version: ModelVersion, { rows, ms, maxRows }: { readonly rows: number; readonly ms: number; readonly maxRows: number }): void {
