@@ -26,8 +26,8 @@ export interface BackfillTask {
 }
 
 const limitSeconds = 900;
-/** Each look costs 4 ms of CPU, here and in the API. */
-const betweenLooksMs = 50;
+/** Each look costs 4 ms of CPU, here and in the API; the end has a time of its own. */
+const betweenLooksMs = 250;
 
 export class BackfillSystem {
   readonly system: System;
@@ -62,11 +62,11 @@ export class BackfillSystem {
 
   /** Runs one to its end; seconds from the request to the moment when its output is there. */
   async run(task: BackfillTask): Promise<number> {
-    const startedAt = performance.now();
+    const startedAt = Date.now();
     const { id } = await this.create(task);
     const ended = await this.comesTo(id, ['completed', 'failed']);
     if (ended.status === 'failed') throw new Error(JSON.stringify(ended.error));
-    return (performance.now() - startedAt) / 1000;
+    return (Date.parse(ended.completed_at as string) - startedAt) / 1000;
   }
 
   comesTo(id: string, states: readonly Backfill['status'][]): Promise<Backfill> {
