@@ -1,4 +1,5 @@
 // Inputs of the backfill benchmark: real digits, repeated with noise; and what DuckDB by itself finds in an output.
+import { appendFile, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
@@ -18,15 +19,34 @@ async function use<Value>(work: (connection: DuckDBConnection) => Promise<Value>
   }
 }
 
+/** So many rows have noise of their own, and come again and again. */
+const differentRows = 20_000;
+
 /** Writes so many rows of 64 columns into a file of the folder; its path. */
 export async function writeDigits(folder: string, rows: number, format: 'csv' | 'parquet'): Promise<string> {
   const file = path.join(folder, `digits-${rows}.${format}`);
   const noisy = columns.map((name) => `round(${name} + random() - 0.5, 2)::FLOAT AS ${name}`);
   await use(async (connection) => {
     await connection.run(`CREATE TABLE digits AS SELECT row_number() OVER () AS place, * EXCLUDE label FROM read_csv('${digits}')`);
-    await connection.run(`COPY (SELECT ${noisy.join(', ')} FROM range(${rows}) JOIN digits ON place = 1 + range % (SELECT count(*) FROM digits)) TO '${file}'`);
+    await connection.run(`CREATE TABLE noisy AS SELECT ${noisy.join(', ')} FROM range(${Math.min(rows, differentRows)}) JOIN digits ON place = 1 + range % (SELECT count(*) FROM digits)`);
+    if (format === 'csv') await connection.run(`COPY noisy TO '${file}'`);
+    else await connection.run(`COPY (SELECT noisy.* FROM range(${Math.ceil(rows / differentRows)}), noisy LIMIT ${rows}) TO '${file}'`);
   });
+  if (format === 'csv') await repeatLines(file, rows - differentRows);
   return file;
+}
+
+/** So many lines more, from behind the header on again and again. */
+async function repeatLines(file: string, rows: number): Promise<void> {
+  const text = await readFile(file);
+  const lines = text.subarray(text.indexOf('\n') + 1);
+  for (let left = rows; left > 0; left -= differentRows) await appendFile(file, left >= differentRows ? lines : lines.subarray(0, endOfLine(lines, left)));
+}
+
+function endOfLine(lines: Buffer, count: number): number {
+  let end = 0;
+  for (let line = 0; line < count; line++) end = lines.indexOf('\n', end) + 1;
+  return end;
 }
 
 export interface OutputCheck {

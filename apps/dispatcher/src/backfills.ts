@@ -26,7 +26,7 @@ interface Holding {
   ended: Promise<void>;
 }
 
-const pollMs = 100;
+const pollMs = 50;
 const sweepMs = 3_600_000;
 const extendMs = backfillLeaseMs / 3;
 /** Others wait until one of them has ended: their chunks would only wait behind each other. */

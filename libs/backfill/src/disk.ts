@@ -75,7 +75,7 @@ export function storageFailure(place: string, error: unknown): unknown {
   return code === '' ? error : new MillraceError('storage-unavailable', `${place}: ${reasons[code] ?? code}`, { cause: error });
 }
 
-const pieceBytes = 256 * 1024;
+const pieceBytes = 1024 * 1024;
 
 /**
  * The bytes of a file. A piece is good until the next one is asked for: one buffer serves for all, and is given back at the end.
