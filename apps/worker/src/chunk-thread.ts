@@ -2,7 +2,7 @@
 // priority than the others of its process: predictions go first also where the processor is short.
 import { type OpenChunk, openChunk, openStorage, type Plan, readPlan, writePart } from '@millrace/backfill';
 import { lowerPriority } from '@millrace/process';
-import { type Chunk, MillraceError, type Tensor } from '@millrace/protocol';
+import { type Chunk, giveBackAll, MillraceError, type Tensor } from '@millrace/protocol';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ChunkReply, ChunkRequest, ChunkThreadData, OpenedChunk, WrittenPart } from './chunk-messages.ts';
 
@@ -61,6 +61,7 @@ async function open(backfillId: string, chunk: Chunk): Promise<OpenedChunk> {
 async function write({ key, outcome }: Extract<ChunkRequest, { type: 'write' }>): Promise<WrittenPart> {
   const { plan, backfillId, chunk } = opened.get(key) as { plan: Plan; backfillId: string; chunk: OpenChunk };
   const { rows, written } = await writePart(plan, chunk, outcome, { work: storage.workOf(backfillId) });
+  for (const { outputs } of outcome.done) giveBackAll(Object.values(outputs));
   return { rows, written };
 }
 

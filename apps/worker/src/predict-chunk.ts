@@ -2,7 +2,7 @@
 // predictions, behind them.
 import type { ItemOutcome } from '@millrace/inference';
 import type { Logger } from '@millrace/process';
-import { type ChunkResult, giveBack, MillraceError } from '@millrace/protocol';
+import { type ChunkResult, giveBackAll, MillraceError } from '@millrace/protocol';
 import { type ChunkClaim, type ChunkMarks, type Chunks, HandBack, type Span, type Suspicion, Work } from '@millrace/queue';
 import type { ChunkHost } from './chunk-host.ts';
 import type { ClaimReader } from './claim-reader.ts';
@@ -122,12 +122,14 @@ export class ChunkPredictor implements PieceOwner {
       for (const row of suspicion?.culprits ?? []) held.fail(row, killsWorkers);
       await this.#predict(held);
       const ranAt = performance.now();
-      const { rows, written } = await host.write(key, held.outcome());
+      const outcome = held.outcome();
+      const { rows, written } = await host.write(key, outcome);
+      for (const { outputs } of outcome.done) giveBackAll(Object.values(outputs));
       metrics.chunkRan(model.name, { read: readAt - startedAt, run: ranAt - readAt, write: performance.now() - ranAt });
       return { ok: true, done: written, failed: rows - written };
     } finally {
       // Micro-batches have copies of it.
-      for (const { tensors } of groups) for (const { dtype, data } of Object.values(tensors)) if (dtype !== 'string') giveBack(data as Uint8Array<ArrayBuffer>);
+      for (const { tensors } of groups) giveBackAll(Object.values(tensors));
       await host.close(key);
     }
   }

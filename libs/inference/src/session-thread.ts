@@ -1,6 +1,6 @@
 // An inference thread: holds sessions, and does what the main thread asks for, one request at a time.
 import { parentPort } from 'node:worker_threads';
-import { MillraceError } from '@millrace/protocol';
+import { giveBackAll, MillraceError } from '@millrace/protocol';
 import { env } from 'onnxruntime-node';
 import { buffersOf, runBatch } from './run-batch.ts';
 import { openSession } from './session.ts';
@@ -50,6 +50,7 @@ async function run(id: number, request: RunRequest): Promise<void> {
   const session = sessions.get(request.key);
   if (!session) throw new Error('a batch came for a session that is not loaded');
   const reply = await runBatch(session, request);
+  giveBackAll(request.inputs);
   port.postMessage({ id, reply }, buffersOf(reply));
 }
 

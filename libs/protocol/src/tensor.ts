@@ -146,6 +146,11 @@ export function detachPayload(tensors: Tensors): { inputs: WireTensors; payload:
  * Frees the buffer behind bytes that nobody reads any more, but for the one that Node shares among small ones. The garbage collector would
  * let much of it pile up, and mark all objects for it.
  */
-export function giveBack({ buffer }: Uint8Array<ArrayBuffer>): void {
-  if (buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+export function giveBack({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+}
+
+/** Likewise, of tensors. */
+export function giveBackAll(tensors: Iterable<Tensor>): void {
+  for (const { dtype, data } of tensors) if (dtype !== 'string') giveBack(data as Uint8Array);
 }
