@@ -152,5 +152,5 @@ export function giveBack({ buffer }: Uint8Array): void {
 
 /** Likewise, of tensors. */
 export function giveBackAll(tensors: Iterable<Tensor>): void {
-  for (const { dtype, data } of tensors) if (dtype !== 'string') giveBack(data as Uint8Array);
+  for (const { dtype, data } of tensors) if (dtype !== 'string') giveBack(data);
 }
