@@ -57,7 +57,7 @@ const chunkRows = 1024;
 /** Rows of each input; seconds of bare loop and online load. */
 function extent(quick: boolean) {
   return quick
-    ? { rounds: 1, heavy: 11_000, bare: 0.7, csv: 150_000, online: 2.5, waiting: 40_960, small: 20_000, large: 60_000 }
+    ? { rounds: 1, heavy: 10_240, bare: 0.7, csv: 130_000, online: 2, waiting: 38_912, small: 20_000, large: 60_000 }
     : { rounds: 3, heavy: 60_000, bare: 5, csv: 300_000, online: 15, waiting: 200_000, small: 100_000, large: 5_000_000 };
 }
 
@@ -210,7 +210,7 @@ class Scale {
         this.#show(turn, ['waiting_rows_per_second', 'worker_scaling']);
       }
     } finally {
-      for (const system of systems) await system.stop();
+      await Promise.all(systems.map((system) => system.stop()));
     }
   }
 
