@@ -75,12 +75,18 @@ test('an autoscaler that has lost its pool to another one drains its workers und
   expect(logs.filter(({ level, msg }) => level !== 'info' && msg !== 'Redis may lose what is accepted')).toEqual([]);
 });
 
-test('a worker that is killed is replaced, and what it had claimed is done', async () => {
+/** The one worker of a fleet of one, in the middle of predictions. */
+async function busyWorker() {
   const system = await started({ workers: { least: 1, most: 1 } });
   await until(() => readyPids(system.logs).length === 1, 'the worker');
   const ids = await enqueue(system, 300);
   await until(async () => (await endsOf(system, ids.slice(0, 1)))[0]?.status === 'succeeded', 'the first end');
-  process.kill(readyPids(system.logs)[0] as number, 'SIGKILL');
+  return { system, ids, pid: readyPids(system.logs)[0] as number };
+}
+
+test('a worker that is killed is replaced, and what it had claimed is done', async () => {
+  const { system, ids, pid } = await busyWorker();
+  process.kill(pid, 'SIGKILL');
   expect(statuses(await endsOf(system, ids))).toEqual(['succeeded']);
   expect(readyPids(system.logs)).toHaveLength(2);
   const metrics = await (await fetch(`${system.autoscalerUrl}/metrics`)).text();
@@ -90,11 +96,8 @@ test('a worker that is killed is replaced, and what it had claimed is done', asy
 });
 
 test('a worker that hangs is replaced, and what it had claimed is done', async () => {
-  const system = await started({ workers: { least: 1, most: 1 } });
-  await until(() => readyPids(system.logs).length === 1, 'the worker');
-  const ids = await enqueue(system, 300);
-  await until(async () => (await endsOf(system, ids.slice(0, 1)))[0]?.status === 'succeeded', 'the first end');
-  process.kill(readyPids(system.logs)[0] as number, 'SIGSTOP');
+  const { system, ids, pid } = await busyWorker();
+  process.kill(pid, 'SIGSTOP');
   expect(statuses(await endsOf(system, ids))).toEqual(['succeeded']);
   expect(linesOf(system.logs, 'hangs, killing it').map(({ reason }) => reason)).toEqual(['not heard of for 15000 ms']);
   expect(readyPids(system.logs).map(lives)).toEqual([false, true]);

@@ -106,3 +106,11 @@ test('a file that was changed after the check is refused', async () => {
   await expect(Array.fromAsync(trial.chunks(plan))).rejects.toMatchObject({ code: 'input-changed', message: `${input} was changed` });
   await chmod(input, 0o600);
 });
+
+test('a chunk has as many rows as fit into its bytes, with what comes of them', async () => {
+  await trial.put('in.csv', 'a,b\n1,2\n');
+  const rows = async (width: number) => (await trial.check({ input: { uri: trial.path('in.csv') }, output: { uri: trial.path('wide.csv') } }, {
+    signature: { inputs: [{ name: 'x', dtype: 'float32', shape: [-1, 2] }], outputs: [{ name: 'y', dtype: 'float32', shape: [-1, width] }] }, limits: { bytes: 1_000_000 },
+  })).limits.rows;
+  expect([await rows(1), await rows(48), await rows(9998)]).toEqual([16_384, 5000, 25]);
+});

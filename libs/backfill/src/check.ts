@@ -10,7 +10,7 @@ import type { LocalInputs } from './local-inputs.ts';
 import { checkNames, mapColumns, mapOutputs } from './mapping.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { Places } from './places.ts';
-import { type ChunkLimits, defaultLimits, type InputPlan, type Plan, widthOf } from './plan.ts';
+import { type ChunkLimits, defaultLimits, type InputPlan, type OutputPlan, type Plan, widthOf } from './plan.ts';
 import { type InputSchema, readParquetSchema, readTextSchema } from './schema.ts';
 import { findSource } from './source.ts';
 import { firstChunk } from './stage.ts';
@@ -53,7 +53,7 @@ export async function checkBackfill(data: BackfillData, options: CheckOptions): 
     formatVersion: 1, data,
     source: { ...source, columns: schema.columns.map(({ name }) => name), ...(schema.rowGroups && { rowGroups: schema.rowGroups }) },
     inputs: inputPlans, ...(id && { id }), carry, outputFormat, outputs, labels: options.labels,
-    limits: { ...limits, rows: rowLimit(inputPlans, limits) },
+    limits: { ...limits, rows: rowLimit([...inputPlans, ...outputs], limits) },
   };
   checkNames(outputColumns(plan), faults);
   if (faults.faults.length > 0) throw invalid(faults);
@@ -71,9 +71,9 @@ function invalid({ faults }: FaultList): MillraceError {
   return new MillraceError('invalid-backfill', faults.length === 1 ? first?.detail ?? '' : `${faults.length} things do not fit: ${first?.detail}`, { faults });
 }
 
-/** As many as fit into the bytes of a chunk: an image may have a megabyte. */
-function rowLimit(inputs: readonly InputPlan[], { rows, bytes }: ChunkLimits): number {
-  const rowBytes = inputs.reduce((sum, { rowShape }) => sum + 4 * (widthOf(rowShape) ?? 1), 0);
+/** As many as fit into the bytes of a chunk with what comes of them: an image may have a megabyte, and a segmentation too. */
+function rowLimit(tensors: readonly Pick<InputPlan | OutputPlan, 'rowShape'>[], { rows, bytes }: ChunkLimits): number {
+  const rowBytes = tensors.reduce((sum, { rowShape }) => sum + 4 * (widthOf(rowShape) ?? 1), 0);
   return Math.max(1, Math.min(rows, Math.floor(bytes / rowBytes)));
 }
 

@@ -33,7 +33,7 @@ export { type RedisSettings, redisSettings } from './redis-settings.ts';
 export { Presence, type Replica, type ReplicaState, replicaStates } from './replicas.ts';
 export { ReplyReader } from './replies.ts';
 export { ReplyQueues } from './reply-queues.ts';
-export { type BackfillResult, type PredictionResult, readPools, type ResultEvent, ResultsReader, type ResultsReaderOptions, type ResultsQueue, tellStarted } from './results-queue.ts';
+export { type BackfillResult, type PredictionResult, readPools, type ResultEvent, ResultsReader, type ResultsReaderOptions, tellStarted } from './results-queue.ts';
 export { findWeaknesses, untilReady } from './servers.ts';
 export { type Settlement, Settler } from './settle.ts';
 export { Work } from './work.ts';
