@@ -1,7 +1,7 @@
 // Whatever is killed under a backfill: every row has one outcome, in order.
 import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { ChaosRedis } from '../chaos/redis.ts';
 import { backfill, type BackfillRig, bulkRows, ends, find, read, startBackfills, write } from './backfill-rig.ts';
 import { redisServer } from './redis-rig.ts';
@@ -93,8 +93,9 @@ test('a coordinator that hangs is replaced, and does no harm when it goes on', a
   await until(async () => (await find(rig, id)).progress.rows.done > 0, 'some rows');
   const { logs } = startApp('dispatcher', { REDIS_URL: redis.url, MILLRACE_METRICS_PORT: '0', ...rig.env });
   process.kill(rig.system.dispatcher?.pid as number, 'SIGSTOP');
+  onTestFinished(() => { process.kill(rig.system.dispatcher?.pid as number, 'SIGCONT'); });
   expect((await ends(rig, id, 120)).progress).toMatchObject({ state: 'completed', rows: { total: count, done: count, failed: 0 } });
-  expect(logs.map(({ msg }) => msg)).toContain('backfill completed');
+  await until(() => logs.find(({ msg }) => msg === 'backfill completed'), 'the second coordinator to say so');
   process.kill(rig.system.dispatcher?.pid as number, 'SIGCONT');
   await until(() => rig.system.logs.find(({ msg }) => msg === 'lease lost, another coordinator has the backfill'), 'the first coordinator to notice');
   expect((await find(rig, id)).progress.state).toBe('completed');

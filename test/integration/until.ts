@@ -1,6 +1,6 @@
 // Waiting for what must come, and not for longer.
 /** Waits until the condition holds, looking again and again, with so many milliseconds in between; fails after `seconds`. */
-export async function until<Value>(look: () => Promise<Value | undefined | false> | Value | undefined | false, what: string, seconds = 30, betweenMs = 10): Promise<Value> {
+export async function until<Value>(look: () => Promise<Value | undefined | false> | Value | undefined | false, what: string, seconds = 60, betweenMs = 10): Promise<Value> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
     const value = await look();

@@ -31,19 +31,6 @@ beforeEach(async () => {
 
 afterEach(() => receiver.stop());
 
-test('a registered endpoint is told of every end, signed and once', async () => {
-  const secret = newSecret();
-  const endpoint = await endpoints.create({ tenant: 'default', url: `${receiver.url}/all`, description: '', events: ['prediction.completed', 'prediction.started'], payload: 'full' }, secret, { createdAt: Date.now(), most: 50 }) as Endpoint;
-  const { body: prediction } = await predict(system, 'iris', iris);
-  const got = await until(() => receiver.of(prediction.id).find(({ body }) => body.type === 'prediction.completed'), 'the webhook');
-  verify(secret, got);
-  expect(got.body).toMatchObject({ type: 'prediction.completed', data: { id: prediction.id, outputs: prediction.outputs } });
-  const listed = await until(async () => (await deliveries.list({ tenant: 'default', matches: ({ status }) => status === 'delivered', limit: 10 })).deliveries[0], 'the record');
-  expect(listed).toMatchObject({ eventId: got.id, predictionId: prediction.id, attempts: [{ status: 204 }] });
-  await endpoints.remove(endpoint);
-});
-
-
 /** An endpoint for this path, removed by the test's end. */
 async function endpointAt(path: string, more: Partial<Parameters<EndpointStore['create']>[0]> = {}) {
   const secret = newSecret();
@@ -54,6 +41,16 @@ async function endpointAt(path: string, more: Partial<Parameters<EndpointStore['
 
 const at = (path: string) => receiver.received.filter((received) => received.path === path);
 const deliveryOf = (id: string) => until(async () => (await deliveries.list({ tenant: 'default', matches: ({ predictionId }) => predictionId === id, limit: 1 })).deliveries[0], 'the delivery');
+
+test('a registered endpoint is told of every end, signed and once', async () => {
+  const { secret } = await endpointAt('/all', { events: ['prediction.completed', 'prediction.started'], payload: 'full' });
+  const { body: prediction } = await predict(system, 'iris', iris);
+  const got = await until(() => receiver.of(prediction.id).find(({ body }) => body.type === 'prediction.completed'), 'the webhook');
+  verify(secret, got);
+  expect(got.body).toMatchObject({ type: 'prediction.completed', data: { id: prediction.id, outputs: prediction.outputs } });
+  const listed = await until(async () => (await deliveries.list({ tenant: 'default', matches: ({ eventId, status }) => eventId === got.id && status === 'delivered', limit: 10 })).deliveries[0], 'the record');
+  expect(listed).toMatchObject({ predictionId: prediction.id, attempts: [{ status: 204 }] });
+});
 
 test('a receiver that fails is tried again, with the same id and a new time', async () => {
   const { secret } = await endpointAt('/fails-twice');
