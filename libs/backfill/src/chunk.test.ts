@@ -158,6 +158,20 @@ test('lists in CSV, nested lists in NDJSON: only of exactly this shape', async (
   expect(nested.groups[0]?.tensors.x?.shape).toEqual([1, 3, 2]);
 });
 
+test('lists may stand in one more, as in a prediction’s inputs: a batch of one', async () => {
+  const lines = (...values: readonly string[]): Promise<string> => trial.put('in.ndjson', values.map((value) => `{"custom_id":"a","body":{"inputs":${value}}}\n`).join(''));
+  const json = await read({ uri: await lines('[[1,2]]', '[[3,4],[5,6]]', '[]', '[[7,8]]', '[3,4]', '[[7,{}]]', '[[1,2,3]]', '[null]') }, of('float32', 2));
+  expect([json.groups[0]?.positions, json.groups[0]?.tensors.x?.shape, x(json), json.refused.map(([position]) => position)]).toEqual([[0, 3], [2, 2], [1, 2, 7, 8], [1, 2, 4, 5, 6, 7]]);
+  const open = await read({ uri: await lines('[["a"]]', '[["b","c"]]', '[["d"],["e"]]') }, of('string', 'length'));
+  expect([open.groups.map(({ tensors }) => valuesOf(tensors.x)), open.refused.map(([position]) => position)]).toEqual([[['a'], ['b', 'c']], [2]]);
+  const images = await read({ uri: await lines('[[[1,2],[3,4],[5,6]]]') }, of('int64', 3, 2));
+  expect([images.groups[0]?.tensors.x?.shape, x(images)]).toEqual([[1, 3, 2], [1n, 2n, 3n, 4n, 5n, 6n]]);
+  const csv = await read({ uri: await trial.put('in.csv', 'x,k\n"[[1, 2]]",a\n"[1, 2]",b\n"[[3,4]]",c\n') }, of('float32', 2), { mapping: { x: 'x' } });
+  expect([x(csv), csv.refused.map(([position]) => position)]).toEqual([[1, 2, 3, 4], [1]]);
+  const parquet = await read({ uri: await trial.parquet('in.parquet', 'SELECT * FROM (VALUES ([[1, 2]]), ([[3, 4], [5, 6]]), ([[7, 8]])) t(x)') }, of('float32', 2));
+  expect([x(parquet), parquet.refused.map(([position]) => position)]).toEqual([[1, 2, 7, 8], [1]]);
+});
+
 test('rows of varying length come in groups of equal ones', async () => {
   const json = await trial.put('in.ndjson', '{"x":[1]}\n{"x":[2,3]}\n{"x":[4]}\n{"x":[5,6]}\n{"x":[]}\n{"x":"no"}\n');
   for (const dtype of ['int64', 'float32', 'string'] as const) {

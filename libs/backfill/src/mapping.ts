@@ -86,7 +86,7 @@ function inputPlan(question: MappingQuestion, spec: TensorSpec, named: Named, po
   for (const ref of refs) checkType(spec, ref, pointer, faults);
   const rowShape = depth === 0 ? shapeOfColumns(spec, shape, refs.length, pointer, faults) : shapeOfList(spec, shape, depth, refs[0] as ColumnRef, pointer, faults);
   if (faults.faults.length > before || !rowShape) return undefined;
-  return { name: spec.name, dtype: spec.dtype, rowShape, from: depth === 0 ? 'columns' : 'list', depth: Math.max(depth, 1), columns: refs };
+  return { name: spec.name, dtype: spec.dtype, rowShape, from: depth === 0 ? 'columns' : 'list', depth: Math.max(depth, 1), inBatch: isInBatch(shape, depth), columns: refs };
 }
 
 /** Its first dimension is that of the rows: open, or one row a run. */
@@ -127,15 +127,21 @@ function shapeOfColumns(spec: TensorSpec, rowShape: readonly number[], count: nu
   return rowShape.map((dim) => (dim === -1 ? count / fixedWidth(rowShape) : dim));
 }
 
+function isInBatch(rowShape: readonly number[], depth: number): boolean {
+  return depth > 1 && depth === rowShape.length + 1;
+}
+
 function shapeOfList(spec: TensorSpec, rowShape: readonly number[], depth: number, { name, type }: ColumnRef, pointer: string, faults: FaultList): readonly number[] | undefined {
   const width = widthOf(rowShape);
   const expected = `"${spec.name}" has shape ${printShape(spec.shape)}: `;
-  const nested = depth > 1;
-  if (nested && depth !== rowShape.length) faults.add(pointer, `${expected}expected lists nested ${rowShape.length} deep, or flat ones, and column "${name}" has them ${depth} deep`);
+  const inBatch = isInBatch(rowShape, depth);
+  const rowDepth = inBatch ? depth - 1 : depth;
+  const nested = rowDepth > 1;
+  if (nested && rowDepth !== rowShape.length) faults.add(pointer, `${expected}expected lists nested ${rowShape.length} deep, or flat ones, and column "${name}" has them ${depth} deep`);
   else if (nested && width === undefined) faults.add(pointer, `${expected}where a dimension is open, the lists must be flat`);
   else if (rowShape.filter((dim) => dim === -1).length > 1) faults.add(pointer, `${expected}lists leave more than one of its dimensions open`);
   const lengths = type?.match(/\[\d+\]/g)?.map((length) => Number(length.slice(1, -1))).toReversed();
-  const wanted = nested ? rowShape : [width];
+  const wanted = [...(inBatch ? [1] : []), ...(nested ? rowShape : [width])];
   if (lengths?.length === depth && width !== undefined && lengths.some((length, index) => length !== wanted[index])) {
     faults.add(pointer, `${expected}column "${name}" has lists of [${lengths.join(', ')}]`);
   }

@@ -38,6 +38,8 @@ export interface InputPlan {
   /** `columns`: one value each, in the order of the tensor; `list`: one column whose lists are nested `depth` deep. */
   readonly from: 'columns' | 'list';
   readonly depth: number;
+  /** The outermost of these lists has the row as its one element: as a prediction's inputs hold a batch of one. */
+  readonly inBatch: boolean;
   readonly columns: readonly ColumnRef[];
 }
 

@@ -91,17 +91,17 @@ function finiteSql(value: string, type: string): string {
 }
 
 /** A column that holds lists: its shape is checked by a cast to arrays of exactly these lengths. */
-function listSql(plan: Plan, { dtype, columns, rowShape, depth }: InputPlan, type: string, mode: Mode): string {
+function listSql(plan: Plan, { dtype, columns, rowShape, depth, inBatch }: InputPlan, type: string, mode: Mode): string {
   const column = columns[0] as ColumnRef;
   const width = widthOf(rowShape);
-  const shape = width === undefined ? '[]' : depth === 1 ? `[${width}]` : rowShape.toReversed().map((dim) => `[${dim}]`).join('');
+  const shape = width === undefined ? '[]' : depth - Number(inBatch) === 1 ? `[${width}]` : rowShape.toReversed().map((dim) => `[${dim}]`).join('');
   const value = valueSql(plan, column, mode, depth);
   const needsText = plan.source.format !== 'parquet' && (dtype === 'bool' || (mode === 'tolerant' && dtype !== 'string'));
   const list = needsText
     ? transformSql(`TRY_CAST(${value} AS VARCHAR${'[]'.repeat(depth)})`, depth, (element) => castSql(element, dtype, type, plan, mode))
     : value;
   const cast = mode === 'strict' && plan.source.format !== 'csv' ? 'CAST' : 'TRY_CAST';
-  return `${cast}(${list} AS ${type}${shape})`;
+  return inBatch ? `${cast}(${list} AS ${type}${shape}[1])[1]` : `${cast}(${list} AS ${type}${shape})`;
 }
 
 function transformSql(list: string, depth: number, change: (element: string) => string): string {

@@ -31,9 +31,9 @@ export class InputBuffer {
   /** `rows` is how many will come, where that is known. */
   constructor(input: SelectedInput, rows: number) {
     this.#input = input;
-    const { dtype, rowShape, from, depth } = input.plan;
+    const { dtype, rowShape, from, depth, inBatch } = input.plan;
     this.#width = from === 'columns' ? input.plan.columns.length : widthOf(rowShape);
-    this.#depth = this.#width === undefined ? 1 : from === 'columns' ? 1 : depth;
+    this.#depth = this.#width === undefined || from === 'columns' ? 1 : depth - Number(inBatch);
     if (dtype !== 'string') this.#numbers = new arrayTypes[dtype](rows * (this.#width ?? 16));
   }
 
