@@ -133,6 +133,24 @@ test('a chunk whose job was lost is taken back, and counts again when it is queu
   expect([bulk.rows, settledRows, models.get('iris@1')?.ran]).toEqual([0, 10, { full: { rows: 10, seconds: 0.5 }, partial: { rows: 0, seconds: 0 } }]);
 });
 
+test('what backfills have still to queue counts until it is taken back, or nobody says it any more', async () => {
+  const { redis, key, demand } = await poolOf('coming');
+  const chunks = new Chunks(redis, 'coming');
+  onTestFinished(() => chunks.close());
+  await chunks.tellToCome('bf_1', model('iris'), 1000);
+  await redis.hset(key('to-come'), 'bf_1', (await redis.hget(key('to-come'), 'bf_1') as string).replace(/^\d+/, (since) => String(Number(since) - 5000)));
+  await chunks.tellToCome('bf_1', model('iris'), 900);
+  await chunks.tellToCome('bf_2', model('iris'), 30);
+  await chunks.tellToCome('bf_3', model('digits'), 7);
+  const { toCome, lanes: { bulk } } = await demand();
+  expect([toCome.models, Math.floor(toCome.oldestSeconds), bulk.rows]).toEqual([new Map([['iris@1', 930], ['digits@1', 7]]), 5, 0]);
+  await chunks.tellToCome('bf_1', model('iris'), 0);
+  // Its coordinator died more than a minute ago.
+  await redis.hset(key('to-come'), 'bf_2', (await redis.hget(key('to-come'), 'bf_2') as string).replace(/ \d+/, (noted) => ` ${Number(noted) - 61_000}`));
+  expect((await demand()).toCome.models).toEqual(new Map([['digits@1', 7]]));
+  expect(await redis.hkeys(key('to-come'))).toEqual(['bf_3']);
+});
+
 test('a replica is there while it is heard of, in the state that it said last', async () => {
   const { redis, key, demand } = await poolOf('served');
   const presence = new Presence(redis, { pool: 'served', replica: 'one', threads: 2 });

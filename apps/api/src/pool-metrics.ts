@@ -25,9 +25,9 @@ export function observePools(registry: Registry, admission: Admission): void {
     },
   });
   const oldest = gauge('millrace_queue_oldest_age_seconds', 'Age of the oldest waiting bundle', 'queue');
-  const rows = gauge('millrace_queue_rows', 'Rows accepted and not settled, by model version', 'pool', 'lane', 'model', 'version', 'state');
+  const rows = gauge('millrace_queue_rows', 'Rows accepted and not settled, and those that backfills have still to queue, by model version', 'pool', 'lane', 'model', 'version', 'state');
   const arrived = new Counter({ name: 'millrace_queue_arrived_rows_total', help: 'Rows ever accepted', labelNames: ['pool', 'lane', 'model', 'version'], registers });
-  const backlog = gauge('millrace_queue_backlog_seconds', 'Work-seconds waiting and running', 'pool', 'lane');
+  const backlog = gauge('millrace_queue_backlog_seconds', 'Work-seconds waiting, running and to come', 'pool', 'lane');
   const cost = gauge('millrace_queue_seconds_per_row', 'Seconds of an inference thread that a row takes', 'pool', 'model', 'version');
   const drain = gauge('millrace_queue_drain_rows_per_second', 'Rows settled a second while rows wait', 'pool');
   const workers = gauge('millrace_workers', 'Workers heard of within the last 5 seconds', 'pool', 'state');
@@ -40,8 +40,9 @@ export function observePools(registry: Registry, admission: Admission): void {
   limit.set({ of: 'tenant' }, admission.limits.maxQueuedRowsPerTenant);
 
   function setPool(pool: string, load: PoolLoad): void {
-    const { demand: { replicas, decision }, rates, drain: { rowsPerSecond } } = load;
+    const { demand: { replicas, toCome, decision }, rates, drain: { rowsPerSecond } } = load;
     for (const lane of lanes) setLane(pool, lane, load);
+    for (const [name, count] of toCome.models) rows.set({ pool, lane: 'bulk', ...labelsOf(name), state: 'to_come' }, count);
     for (const [name, seconds] of rates.secondsPerRow) cost.set({ pool, ...labelsOf(name) }, seconds);
     for (const state of replicaStates) workers.set({ pool, state }, replicas.filter((replica) => replica.state === state).length);
     if (decision) desired.set({ pool }, decision.desiredWorkers);

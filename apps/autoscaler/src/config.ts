@@ -15,7 +15,7 @@ export const AutoscalerConfig = Type.Object({
   kedaPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Port of the scaler for KEDA (gRPC); 0 picks a free one, and without it there is none' })),
   pollSeconds: Type.Number({ default: 1, minimum: 0.05, maximum: 10, description: 'Seconds between decisions' }),
   targetSeconds: Type.Number({ default: 5, minimum: 0.1, description: 'Seconds within which an online prediction should be served' }),
-  bulkDrainSeconds: Type.Number({ default: 600, minimum: 1, description: 'Seconds within which queued rows of a backfill should be served' }),
+  bulkDrainSeconds: Type.Number({ default: 600, minimum: 1, description: 'Seconds within which a backfill should be served' }),
   utilisation: Type.Number({ default: 0.8, minimum: 0.1, maximum: 1, description: 'Share of the inference threads that arrivals may keep busy' }),
   scaleInDelaySeconds: Type.Number({ default: 300, minimum: 0, description: 'Seconds that fewer workers must have been enough before some are stopped' }),
   idleSeconds: Type.Number({ default: 300, minimum: 0, description: 'Seconds that a pool must have been empty before it goes to its least workers at once' }),

@@ -12,15 +12,16 @@ export function demandOf(redis: Redis, pool: string, now: () => number): () => P
     const measuredAt = now();
     const demand = await readDemand(redis, pool);
     const { backlogSeconds, arrivingPerSecond } = sampler.note(demand);
-    const { online, bulk } = demand.lanes;
+    const { lanes: { online, bulk }, toCome } = demand;
+    const rowsToCome = [...toCome.models.values()].reduce((sum, rows) => sum + rows, 0);
     const ready = demand.replicas.filter(({ state }) => state === 'ready');
     if (ready.length > 0) threadsPerReplica = ready.reduce((sum, { threads }) => sum + threads, 0) / ready.length;
     return {
       measuredAt,
-      rows: { online: online.rows, bulk: bulk.rows },
+      rows: { online: online.rows, bulk: bulk.rows + rowsToCome },
       backlogSeconds,
       onlineArrivingPerSecond: arrivingPerSecond.online,
-      oldestSeconds: { online: online.oldestSeconds, bulk: bulk.oldestSeconds },
+      oldestSeconds: { online: online.oldestSeconds, bulk: Math.max(bulk.oldestSeconds, toCome.oldestSeconds) },
       ready: ready.length,
       threadsPerReplica,
     };

@@ -88,7 +88,7 @@ const backfillCommands = program.command('backfill').description('run a model ov
   .option('--max-error-ratio <ratio>', 'fail where more of the rows fail, as in 0.01', ratio)
   .option('--max-attempts <count>', 'how often rows are run where they fail for a reason that may pass', atLeastOne)
   .option('--priority <number>', 'among backfills, 0 runs first and 7 last', wholeNumber)
-  .option('--chunk-rows <count>', 'most rows that a worker takes on at once', atLeastOne)
+  .option('--chunk-rows <count>', 'most rows that a worker takes on at once; by default about 4 s of work', atLeastOne)
   .option('-w, --workers <count>', 'without an API: worker processes', atLeastOne, availableParallelism())
   .addOption(modelsOption())
   .option('--restart', 'without an API: begin anew, whatever an earlier run has left')

@@ -2,7 +2,7 @@
 // place, so whoever holds it next goes on from there.
 import {
   addPart, assemble, checkBackfill, defaultLimits, discardBlock, forgetPart, hasTooManyErrors, namesBeside, nothingDone, type Part, type Places, type Plan, readParts, readPlan, readTotals, stage,
-  type Storage, type Tally, Target, type WorkPlace, writePlan,
+  type StageProgress, type Storage, type Tally, Target, type WorkPlace, writePlan,
 } from '@millrace/backfill';
 import type { Logger } from '@millrace/process';
 import { type BackfillProgress, type BackfillRecord, type BackfillWish, isActive, MillraceError, moved, problemOf, wishStates } from '@millrace/protocol';
@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { BackfillNews } from './backfill-host.ts';
 import { ChunkFeed } from './chunk-feed.ts';
 import { RowRate } from './row-rate.ts';
+import { rowsOfChunk } from './rows-of-chunk.ts';
 
 export interface BackfillRunOptions {
   readonly storage: Storage;
@@ -24,6 +25,9 @@ export interface BackfillRunOptions {
 const noteMs = 1000;
 const drainMs = 200;
 const chunksAhead = 16;
+/** While it is not known what a row takes: so many small chunks are fed, and then looked again and again. */
+const chunksToLearn = 4;
+const learnMs = 50;
 
 export class BackfillRun {
   readonly #options: BackfillRunOptions;
@@ -34,6 +38,10 @@ export class BackfillRun {
   readonly #target: Target;
   #progress: BackfillProgress;
   #tally: Tally = nothingDone;
+  /** Of an inference thread; undefined where the model never ran. */
+  #secondsPerRow: number | undefined;
+  /** Of the whole input, counted or estimated. */
+  #expectedRows: number | undefined;
 
   constructor(held: HeldBackfill, record: BackfillRecord, options: BackfillRunOptions) {
     this.#held = held;
@@ -118,25 +126,34 @@ export class BackfillRun {
       },
       onRetry: (_chunk, code) => this.#options.tell({ kind: 'chunk retried', reason: code }),
     });
-    await this.#noting(together(signal, (either) => this.#stage(plan, parts, feed, either), (either) => feed.run(either)));
+    this.#expectedRows = this.#progress.rows.total ?? plan.source.rowGroups?.flat().reduce((sum, rows) => sum + rows, 0);
+    await this.#learn();
+    await this.#noting(feed, together(signal, (either) => this.#stage(plan, parts, feed, either), (either) => feed.run(either)));
     await this.#drain(signal);
     await this.#write(moved(this.#progress, 'finalizing', { rows: this.#rows() }));
   }
 
   async #stage(plan: Plan, parts: ReadonlyMap<number, Part>, feed: ChunkFeed, signal: AbortSignal): Promise<void> {
     const { objects } = this.#options.storage;
-    const onProgress = ({ bytes }: { readonly bytes: number }) => { this.#progress = { ...this.#progress, bytesRead: bytes }; };
+    const { chunkRows } = this.#record.spec;
+    const onProgress = ({ rows, bytes, totalBytes }: StageProgress) => {
+      this.#progress = { ...this.#progress, bytesRead: bytes };
+      if (!plan.source.rowGroups && bytes > 0) this.#expectedRows = rows * totalBytes / bytes;
+    };
+    const sized = chunkRows === undefined && { rowsAfter: (rows: number) => rowsOfChunk(rows, this.#secondsPerRow) };
     let begunAt = performance.now();
-    for await (const chunk of stage(plan, { work: this.#work, objects, signal, onProgress })) {
+    for await (const chunk of stage(plan, { work: this.#work, objects, signal, onProgress, ...sized })) {
       if (!parts.has(chunk.index)) feed.add(chunk);
       // There is enough to do: the rest is staged at a quarter of the speed, for online predictions feel it otherwise.
       if (feed.waiting > chunksAhead) await delay(3 * (performance.now() - begunAt), undefined, { signal });
+      if (sized) await this.#learned(feed, signal);
       begunAt = performance.now();
     }
     feed.complete();
     const totals = await readTotals(this.#work);
     const bytesRead = plan.source.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const rows = { ...this.#rows(), ...(totals && { total: totals.rows }) };
+    this.#expectedRows = totals?.rows;
     if (this.#progress.state === 'staging') await this.#write(moved(this.#progress, 'running', { rows, bytesRead }));
     else this.#progress = { ...this.#progress, rows, bytesRead };
     this.#refuseErrors(plan);
@@ -222,19 +239,40 @@ export class BackfillRun {
     throw new MillraceError('too-many-errors', `${this.#tally.failed} of ${total} rows have failed, and max_error_ratio is ${ratio}`);
   }
 
-  /** Writes how far it is, every second, until the work has ended. */
-  async #noting(work: Promise<unknown>): Promise<void> {
+  /** Every second until the work has ended: writes how far it is, says what is to come, and looks what a row takes. */
+  async #noting(feed: ChunkFeed, work: Promise<unknown>): Promise<void> {
+    const { id, spec: { model } } = this.#record;
     const rate = new RowRate(performance.now(), this.#tally.rows);
-    const timer = setInterval(() => {
+    let ended = false;
+    const note = async () => {
       const rowsPerSecond = rate.note(performance.now(), this.#tally.rows);
       const { rowsPerSecond: _before, ...progress } = this.#progress;
-      this.#write({ ...progress, rows: this.#rows(), ...(rowsPerSecond !== undefined && { rowsPerSecond }) }).catch(() => { /* the lease's holder hears of it */ });
-    }, noteMs);
+      await this.#write({ ...progress, rows: this.#rows(), ...(rowsPerSecond !== undefined && { rowsPerSecond }) });
+      if (ended) return;
+      const toCome = Math.round((this.#expectedRows ?? 0) - this.#tally.rows - feed.queuedRows);
+      await this.#chunks.tellToCome(id, model, Math.max(0, toCome));
+      await this.#learn();
+    };
+    const timer = setInterval(() => { note().catch(() => { /* the lease's holder hears of it */ }); }, noteMs);
     try {
       await work;
     } finally {
+      ended = true;
       clearInterval(timer);
+      await this.#chunks.tellToCome(id, model, 0).catch(() => { /* it counts no more after a minute */ });
     }
+  }
+
+  /** Resolves when it is known what a row takes, or when too little is under way to tell. */
+  async #learned(feed: ChunkFeed, signal: AbortSignal): Promise<void> {
+    while (this.#secondsPerRow === undefined && feed.open >= chunksToLearn) {
+      await delay(learnMs, undefined, { signal });
+      await this.#learn();
+    }
+  }
+
+  async #learn(): Promise<void> {
+    this.#secondsPerRow = await this.#chunks.secondsPerRow(this.#record.spec.model);
   }
 
   /** Aborts `asked` when somebody wants it to stop. */

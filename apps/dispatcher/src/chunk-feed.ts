@@ -56,6 +56,16 @@ export class ChunkFeed {
     return this.#ready.length - this.#taken;
   }
 
+  /** Added, and without a part. */
+  get open(): number {
+    return this.waiting + this.#flights.size;
+  }
+
+  /** Of the chunks that are queued, or were and will be again. */
+  get queuedRows(): number {
+    return [...this.#flights.values()].reduce((sum, { ref: { chunk } }) => sum + chunk.rows, 0);
+  }
+
   /** No more will be added. */
   complete(): void {
     this.#complete = true;

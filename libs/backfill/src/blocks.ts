@@ -1,4 +1,5 @@
-// Cuts text files into blocks of whole records, without reading what is in them: 0.7 s of CPU for a gigabyte.
+// Cuts the input into blocks of rows. Text: of whole records, without reading what is in them, 0.7 s of CPU for a gigabyte.
+// Parquet: of rows of one row group.
 import { MillraceError } from '@millrace/protocol';
 import { carriageReturn, type Dialect, fieldsOf, newline, RecordScanner } from './csv-records.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -9,7 +10,7 @@ import { checkUnchanged, openSource, standsInPlace } from './source.ts';
 export interface Cursor {
   readonly chunk: number;
   readonly file: number;
-  /** Of the file's text: decompressed, in UTF-8. */
+  /** Bytes of the file's text: decompressed, in UTF-8. In Parquet its rows. */
   readonly offset: number;
   /** Rows before it, over all files. */
   readonly rows: number;
@@ -23,10 +24,13 @@ export interface Block {
   readonly from: Cursor;
   readonly next: Cursor;
   readonly rows: number;
-  /** Undefined where it stands in its file as it is. */
-  readonly pieces: readonly Uint8Array[] | undefined;
-  readonly sizeBytes: number;
-  readonly longestRowBytes: number;
+  /** Undefined in Parquet. */
+  readonly text?: {
+    /** Undefined where it stands in its file as it is. */
+    readonly pieces: readonly Uint8Array[] | undefined;
+    readonly sizeBytes: number;
+    readonly longestRowBytes: number;
+  };
 }
 
 export interface CutOptions {
@@ -35,14 +39,42 @@ export interface CutOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told how many bytes of a file have been read since the last call. */
   readonly onRead?: ((bytes: number) => void) | undefined;
+  /** How many rows a block should have that begins behind so many rows; the limits bound it. It is asked when the block is begun. */
+  readonly rowsAfter?: ((rows: number) => number) | undefined;
 }
 
-export async function* cutBlocks({ source, limits }: Pick<Plan, 'source' | 'limits'>, { objects, from = beginning, signal, onRead }: CutOptions): AsyncGenerator<Block> {
+export async function* cutBlocks(plan: Pick<Plan, 'source' | 'limits'>, options: CutOptions): AsyncGenerator<Block> {
+  if (plan.source.format === 'parquet') yield* cutRowGroups(plan, options);
+  else yield* cutText(plan, options);
+}
+
+/** Row groups in pieces of about the same size. */
+async function* cutRowGroups({ source, limits }: Pick<Plan, 'source' | 'limits'>, { objects, from = beginning, onRead, rowsAfter = () => limits.rows }: CutOptions): AsyncGenerator<Block> {
+  let cursor = from;
+  for (const file of source.files.slice(from.file)) {
+    await checkUnchanged(file, objects);
+    let end = 0;
+    for (const groupRows of source.rowGroups?.[cursor.file] ?? []) {
+      end += groupRows;
+      while (cursor.offset < end) {
+        const left = end - cursor.offset;
+        const rows = Math.ceil(left / Math.ceil(left / Math.min(limits.rows, rowsAfter(cursor.rows))));
+        const next = { ...cursor, chunk: cursor.chunk + 1, offset: cursor.offset + rows, rows: cursor.rows + rows };
+        yield { from: cursor, next, rows };
+        cursor = next;
+      }
+    }
+    onRead?.(file.sizeBytes);
+    cursor = { ...cursor, file: cursor.file + 1, offset: 0 };
+  }
+}
+
+async function* cutText({ source, limits }: Pick<Plan, 'source' | 'limits'>, { objects, from = beginning, signal, onRead, rowsAfter }: CutOptions): AsyncGenerator<Block> {
   let cursor = from;
   for (const file of source.files.slice(from.file)) {
     await checkUnchanged(file, objects);
     const inPlace = standsInPlace(file, source.encoding);
-    const cutter = new Cutter(file, { columns: source.columns, dialect: dialectOf(source), limits, from: cursor, keeps: !inPlace });
+    const cutter = new Cutter(file, { columns: source.columns, dialect: dialectOf(source), limits, from: cursor, keeps: !inPlace, rowsAfter });
     for await (const piece of openSource(file, { objects, encoding: source.encoding, offset: cursor.offset, signal, passing: inPlace, ...(onRead && { onRead }) })) {
       yield* cutter.take(piece);
     }
@@ -71,6 +103,7 @@ interface CutterOptions {
   readonly from: Cursor;
   /** Whether blocks have their pieces. */
   readonly keeps: boolean;
+  readonly rowsAfter: CutOptions['rowsAfter'];
 }
 
 /** The cutting of one file. */
@@ -82,6 +115,8 @@ class Cutter {
   readonly #scanner: RecordScanner;
   readonly #linesBefore: number;
   readonly #keeps: boolean;
+  readonly #rowsAfter: CutOptions['rowsAfter'];
+  #mostRows: number;
   #cursor: Cursor;
   #atStart: boolean;
   #wantsHeader: boolean;
@@ -95,7 +130,7 @@ class Cutter {
   /** Lines of the file, since the cutting began, that end before the present record. */
   #linesBeforeRecord = 0;
 
-  constructor(file: SourceFile, { columns, dialect, limits, from, keeps }: CutterOptions) {
+  constructor(file: SourceFile, { columns, dialect, limits, from, keeps, rowsAfter }: CutterOptions) {
     this.#file = file;
     this.#columns = columns;
     this.#dialect = dialect;
@@ -103,7 +138,9 @@ class Cutter {
     this.#scanner = new RecordScanner(dialect);
     this.#linesBefore = from.lines;
     this.#keeps = keeps;
+    this.#rowsAfter = rowsAfter;
     this.#cursor = from;
+    this.#mostRows = this.#rowsOfNext();
     this.#atStart = from.offset === 0;
     this.#wantsHeader = this.#atStart && dialect.header;
   }
@@ -128,10 +165,11 @@ class Cutter {
         this.#keep(piece.subarray(start, end));
         this.#readHeader();
         start = end;
-      } else if (this.#rows >= this.#limits.rows || this.#sizeBytes + end - start >= this.#limits.bytes) {
+      } else if (this.#rows >= this.#mostRows || this.#sizeBytes + end - start >= this.#limits.bytes) {
         this.#keep(piece.subarray(start, end));
         start = end;
         yield* this.#cut();
+        this.#mostRows = this.#rowsOfNext();
       }
     }
     if (at < piece.length && this.#begun === 0) this.#firstByte = piece[at] as number;
@@ -144,6 +182,11 @@ class Cutter {
     if (this.#begun > 0) this.#endRecord(this.#begun + 1);
     if (this.#wantsHeader) this.#readHeader();
     yield* this.#cut();
+  }
+
+  #rowsOfNext(): number {
+    const { rows } = this.#limits;
+    return this.#rowsAfter ? Math.min(rows, this.#rowsAfter(this.#cursor.rows)) : rows;
   }
 
   /** A line with nothing in it is no row. `bytes` counts its newline. */
@@ -178,10 +221,11 @@ class Cutter {
 
   * #cut(): Generator<Block> {
     const from = this.#cursor;
-    const block = { rows: this.#rows, pieces: this.#keeps ? this.#pieces : undefined, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
+    const rows = this.#rows;
+    const text = { pieces: this.#keeps ? this.#pieces : undefined, sizeBytes: this.#sizeBytes, longestRowBytes: this.#longest };
     this.#pass();
     // What has no rows has no block either.
-    if (block.rows > 0) yield { from, next: this.#cursor, ...block };
+    if (rows > 0) yield { from, next: this.#cursor, rows, text };
   }
 
   /** Goes on behind what has been read: it is a block, a header or blank. */

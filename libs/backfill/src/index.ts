@@ -11,7 +11,7 @@ export { forgetPart, type Outcome, type Part, readPart, type RowFailed, type Row
 export { locate, type Location, Places, type PlacesOptions } from './places.ts';
 export { type Chunk, type ChunkLimits, defaultLimits, type Plan, type SourceFile } from './plan.ts';
 export { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, type Tally, writePlan } from './progress.ts';
-export { discardBlock, readTotals, stage, stagedChunks, type StageOptions, type StageProgress, type Totals } from './stage.ts';
+export { discardBlock, readTotals, stage, type StageOptions, type StageProgress, type Totals } from './stage.ts';
 export { openStorage, type Storage } from './storage.ts';
 export { namesBeside, type OutputNames, Target } from './target.ts';
 export { type LocalCopy, WorkBucket, WorkFolder, type WorkPlace } from './work-place.ts';

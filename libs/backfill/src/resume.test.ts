@@ -9,7 +9,7 @@ import { assemble } from './assemble.ts';
 import { forgetPart, writePart } from './part.ts';
 import { type Chunk, isText } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
-import { discardBlock, readTotals, stagedChunks } from './stage.ts';
+import { discardBlock, readTotals } from './stage.ts';
 import { addPairs, facts, outcomeOf, Trial } from './trial.ts';
 import { WorkFolder } from './work-place.ts';
 
@@ -32,7 +32,7 @@ test('a coordinator that died goes on behind the last chunk it staged', async ()
   const staged: Chunk[] = [];
   for (let lives = 0; lives < 20 && await readTotals(trial.work) === undefined; lives++) {
     // It dies after two chunks more than it found; whatever was being written then is left as it is.
-    const before = (await stagedChunks(plan, trial.work)).length;
+    const before = (await trial.work.list('chunks')).length;
     const again: Chunk[] = [];
     for await (const chunk of trial.chunks(plan)) {
       again.push(chunk);

@@ -26,6 +26,8 @@ export interface StageOptions {
   readonly objects?: ObjectStore | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: StageProgress) => void;
+  /** How many rows a chunk should have that comes behind so many rows; the plan's limits bound it. */
+  readonly rowsAfter?: (rows: number) => number;
 }
 
 /** What the work place knows of a staged chunk. */
@@ -46,18 +48,14 @@ export function chunkName(index: number): string {
  * It reads no further than its consumer asks. Throws MillraceError `input-changed`, `unreadable-input`, `storage-unavailable`.
  */
 export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<Chunk> {
-  if (plan.source.format === 'parquet') {
-    for (const file of plan.source.files) await checkUnchanged(file, options.objects);
-    yield* counted(parquetChunks(plan), plan, options.work);
-    return;
-  }
-  const staged = await stagedRecords(options.work);
-  const totals = await readTotals(options.work);
-  const inPlace = plan.source.files.filter((file) => standsInPlace(file, plan.source.encoding));
-  // Of the others, what is staged stands in blocks.
-  if (staged.length > 0) for (const file of inPlace) await checkUnchanged(file);
-  if (totals?.chunks === staged.length) for (const { chunk } of staged) yield chunk;
-  else yield* counted(stageText(plan, staged, options), plan, options.work);
+  const { work, objects } = options;
+  const staged = await stagedRecords(work);
+  const totals = await readTotals(work);
+  // Of the other files, what is staged stands in blocks.
+  const readInPlace = plan.source.files.filter((file) => plan.source.format === 'parquet' || standsInPlace(file, plan.source.encoding));
+  if (staged.length > 0) for (const file of readInPlace) await checkUnchanged(file, objects);
+  for (const { chunk } of staged) yield chunk;
+  if (totals?.chunks !== staged.length) yield* stageRest(plan, staged.at(-1)?.next ?? beginning, options);
 }
 
 export interface Totals {
@@ -75,24 +73,8 @@ export async function readTotals(work: WorkPlace): Promise<Totals | undefined> {
 
 /** The first chunk, of which nothing is noted; undefined where the input has no rows. */
 export async function firstChunk(plan: Plan, { work, objects }: Pick<StageOptions, 'work' | 'objects'>): Promise<Chunk | undefined> {
-  if (plan.source.format === 'parquet') return parquetChunks(plan).next().value as Chunk | undefined;
   for await (const block of cutBlocks(plan, { objects })) return chunkOf(block, plan, work);
   return undefined;
-}
-
-async function* counted(chunks: AsyncIterable<Chunk> | Iterable<Chunk>, { data: { input: { uri } } }: Plan, work: WorkPlace): AsyncGenerator<Chunk> {
-  let totals: Totals = { chunks: 0, rows: 0 };
-  for await (const chunk of chunks) {
-    totals = { chunks: chunk.index + 1, rows: chunk.firstRow - 1 + chunk.rows };
-    yield chunk;
-  }
-  if (totals.rows === 0) throw new MillraceError('unreadable-input', `${uri} has no rows`);
-  await work.writeText(totalsName, JSON.stringify(totals));
-}
-
-/** The chunks that are staged without a gap: what comes after one is staged again. */
-export async function stagedChunks(plan: Plan, work: WorkPlace): Promise<readonly Chunk[]> {
-  return plan.source.format === 'parquet' ? [...parquetChunks(plan)] : (await stagedRecords(work)).map(({ chunk }) => chunk);
 }
 
 /** A chunk that has its part needs no block any more, unless its failed rows are to be tried again. */
@@ -100,6 +82,7 @@ export async function discardBlock({ data }: Chunk, work: WorkPlace): Promise<vo
   if ('block' in data) await work.remove([data.block]);
 }
 
+/** Those without a gap before them: what comes after one is staged again. */
 async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> {
   const names = await work.list('chunks');
   const gap = names.findIndex((name, index) => name !== `${chunkName(index)}.json`);
@@ -107,18 +90,19 @@ async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> 
   return texts.filter((text) => text !== undefined).map((text) => JSON.parse(text) as StagedRecord);
 }
 
-async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, objects, signal, onProgress }: StageOptions): AsyncGenerator<Chunk> {
-  for (const { chunk } of staged) yield chunk;
-  const from = staged.at(-1)?.next ?? beginning;
-  const totalBytes = plan.source.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  let bytes = plan.source.files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk> {
+  const { source: { files }, data: { input: { uri } } } = plan;
+  const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let bytes = files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const onRead = (count: number): void => {
     bytes += count;
   };
+  let end = from;
   const writing: Promise<Chunk>[] = [];
   try {
-    for await (const block of cutBlocks(plan, { objects, from, signal, onRead })) {
-      onProgress?.({ rows: block.next.rows, bytes: Math.min(bytes, totalBytes), totalBytes });
+    for await (const block of cutBlocks(plan, { objects, from, signal, onRead, rowsAfter })) {
+      end = block.next;
+      onProgress?.({ rows: end.rows, bytes: Math.min(bytes, totalBytes), totalBytes });
       const written = stageBlock(block, plan, work);
       written.catch(() => undefined); // It is awaited below, in its turn.
       writing.push(written);
@@ -128,6 +112,8 @@ async function* stageText(plan: Plan, staged: readonly StagedRecord[], { work, o
   } finally {
     await Promise.allSettled(writing);
   }
+  if (end.rows === 0) throw new MillraceError('unreadable-input', `${uri} has no rows`);
+  await work.writeText(totalsName, JSON.stringify({ chunks: end.chunk, rows: end.rows } satisfies Totals));
 }
 
 async function stageBlock(block: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
@@ -137,13 +123,14 @@ async function stageBlock(block: Block, plan: Plan, work: WorkPlace): Promise<Ch
   return chunk;
 }
 
-/** Text that stands in a file as it is stays there; all other is written into a block. */
-async function chunkOf({ from, rows, pieces, sizeBytes, longestRowBytes }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
-  const block = `blocks/${chunkName(from.chunk)}.${plan.source.format}`;
-  const size = { sizeBytes, longestRowBytes };
-  const data = pieces ? { block, ...size } : { firstByte: from.offset, ...size };
+/** What stands in a file as it is stays there; all other is written into a block. */
+async function chunkOf({ from, rows, text }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
+  const { chunk: index, file, offset } = from;
+  if (!text) return { index, firstRow: from.rows + 1, rows, file, firstLine: 0, data: { offset } };
+  const { pieces, ...size } = text;
+  const block = `blocks/${chunkName(index)}.${plan.source.format}`;
   if (pieces) await writeBlock(block, pieces, work);
-  return { index: from.chunk, firstRow: from.rows + 1, rows, file: from.file, firstLine: from.lines + 1, data };
+  return { index, firstRow: from.rows + 1, rows, file, firstLine: from.lines + 1, data: pieces ? { block, ...size } : { firstByte: offset, ...size } };
 }
 
 async function writeBlock(name: string, pieces: readonly Uint8Array[], work: WorkPlace): Promise<void> {
@@ -159,23 +146,5 @@ async function writeBlock(name: string, pieces: readonly Uint8Array[], work: Wor
   } catch (error) {
     await rm(path, { force: true });
     throw storageFailure(name, error);
-  }
-}
-
-/** Row groups in pieces of about the same size. */
-function* parquetChunks({ source, limits }: Plan): Generator<Chunk> {
-  let index = 0;
-  let firstRow = 1;
-  for (const [file, groups] of (source.rowGroups ?? []).entries()) {
-    let offset = 0;
-    for (const groupRows of groups) {
-      const pieces = Math.ceil(groupRows / limits.rows);
-      for (let piece = 0; piece < pieces; piece++) {
-        const rows = Math.floor(((piece + 1) * groupRows) / pieces) - Math.floor((piece * groupRows) / pieces);
-        yield { index: index++, firstRow, rows, file, firstLine: 0, data: { offset } };
-        offset += rows;
-        firstRow += rows;
-      }
-    }
   }
 }

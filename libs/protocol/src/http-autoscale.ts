@@ -14,7 +14,7 @@ const figures = {
   ...rows,
   oldest_age_seconds: Type.Number({ description: 'Age of the oldest bundle that waits; 0 where none does' }),
   arrival_rows_per_second: Type.Number({ description: 'A mean over about 15 seconds' }),
-  backlog_seconds: Type.Number({ description: 'Work-seconds waiting and running: rows × `seconds_per_row`. One inference thread does one a second. Rows of a version that never ran count as none' }),
+  backlog_seconds: Type.Number({ description: 'Work-seconds waiting, running and to come: rows × `seconds_per_row`. One inference thread does one a second. Rows of a version that never ran count as none' }),
 };
 
 /** One `figure` a lane. */
@@ -23,6 +23,7 @@ const byLane = <Figure extends Type.TSchema>(figure: Figure) => Type.Object(Obje
 export const PoolDemand = Type.Object({
   pool: Type.String(),
   ...figures,
+  rows_to_come: Type.Integer({ description: 'Rows of backfills that are still to be queued, behind those that are' }),
   workers: Type.Object({
     ready: Type.Integer({ description: 'They claim' }),
     starting: Type.Integer({ description: 'They load models' }),

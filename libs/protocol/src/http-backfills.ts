@@ -16,7 +16,7 @@ export const BackfillRequest = Type.Object({
   ...backfillMembers,
   max_attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: attempts.most, description: `How often rows are run at most where they fail for a reason that may pass; ${attempts.default} by default` })),
   priority: Type.Optional(Type.Integer({ minimum: priorities.first, maximum: priorities.last, description: `Among backfills, a lower number runs first; ${priorities.default} by default. Predictions always run before them` })),
-  chunk_rows: Type.Optional(Type.Integer({ minimum: backfillLimits.leastChunkRows, maximum: backfillLimits.mostChunkRows, description: 'Most rows that a worker takes on at once, and that are run again where it dies' })),
+  chunk_rows: Type.Optional(Type.Integer({ minimum: backfillLimits.leastChunkRows, maximum: backfillLimits.mostChunkRows, description: 'Most rows that a worker takes on at once, and that are run again where it dies; by default about 4 seconds of work' })),
   webhook: Type.Optional(BackfillWebhook),
 }, { ...closed, description: 'One model over all rows of one input' });
 export type BackfillRequest = Static<typeof BackfillRequest>;

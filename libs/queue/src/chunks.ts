@@ -1,7 +1,9 @@
 // Chunks of backfills, in the bulk lane of their pool: queued by a coordinator, settled by workers, taken by the coordinator.
 // Redis holds those of the window only.
-import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult, versionName } from '@millrace/protocol';
+import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult, type ModelVersionId, versionName } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
+import { readDemand } from './demand.ts';
+import { costOf } from './demand-rates.ts';
 import { keysOf, type PoolKeys } from './names.ts';
 import { Queues } from './queues.ts';
 import { Work } from './work.ts';
@@ -69,6 +71,18 @@ export class Chunks {
   /** Chunks of the bulk lane that workers have claimed, of all backfills. */
   async claimed(): Promise<number> {
     return this.#redis.llen(this.#keys.list('bulk', 'active'));
+  }
+
+  /** Says how many rows of a backfill are still to be queued, behind its chunks that are. It is to be said again every some seconds; 0 takes it back. */
+  async tellToCome(backfillId: string, model: Pick<ModelVersionId, 'name' | 'version'>, rows: number): Promise<void> {
+    await this.#redis.millraceToCome(this.#keys.toCome, backfillId, versionName(model), rows);
+  }
+
+  /** Seconds of an inference thread that a row takes; undefined where none ever ran. */
+  async secondsPerRow(model: Pick<ModelVersionId, 'name' | 'version'>): Promise<number | undefined> {
+    const { models } = await readDemand(this.#redis, this.#pool);
+    const work = models.get(versionName(model));
+    return work && costOf(undefined, work);
   }
 
   /** Forgets results that have been taken. */

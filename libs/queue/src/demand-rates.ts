@@ -10,7 +10,7 @@ export interface DemandRates {
   readonly secondsPerRow: ReadonlyMap<string, number>;
   /** Work-seconds that have arrived per second since the last reading a second ago. What never ran counts as none, here and below. */
   readonly arrivingPerSecond: Readonly<Record<Lane, number>>;
-  /** Work-seconds waiting and running. */
+  /** Work-seconds waiting and running; in the bulk lane also those that are to come. */
   readonly backlogSeconds: Readonly<Record<Lane, number>>;
 }
 
@@ -54,7 +54,10 @@ function ratesOf(from: Demand, before: Demand, to: Demand): DemandRates {
     secondsPerRow,
     arrivalRowsPerSecond: byLane((lane) => perSecond(from, lane, () => 1)),
     arrivingPerSecond: byLane((lane) => perSecond(before, lane, weightOf)),
-    backlogSeconds: byLane((lane) => [...to.lanes[lane].models].reduce((sum, [model, { waiting, running }]) => sum + (waiting + running) * weightOf(model), 0)),
+    backlogSeconds: byLane((lane) => {
+      const inQueue = [...to.lanes[lane].models].map(([model, { waiting, running }]) => [model, waiting + running] as const);
+      return [...inQueue, ...(lane === 'bulk' ? to.toCome.models : [])].reduce((sum, [model, rows]) => sum + rows * weightOf(model), 0);
+    }),
   };
 }
 
@@ -62,7 +65,7 @@ function ratesOf(from: Demand, before: Demand, to: Demand): DemandRates {
  * Full micro-batches of the window say it best, then those of ever: the cost of a row changes seldom, the fill of
  * micro-batches with the load. A version that never ran in a full one is as dear as in those that it had.
  */
-function costOf(from: ModelWork | undefined, to: ModelWork): number | undefined {
+export function costOf(from: ModelWork | undefined, to: ModelWork): number | undefined {
   const quotient = (fill: Fill, before: ModelWork | undefined) => {
     const rows = to.ran[fill].rows - (before?.ran[fill].rows ?? 0);
     return rows > 0 ? (to.ran[fill].seconds - (before?.ran[fill].seconds ?? 0)) / rows : undefined;

@@ -2,15 +2,17 @@
 -- died between booking and adding, of an add that was lost. Each reading looks at some bookings, of a pool at rest at all.
 -- One whose job is missing is marked, and given up where it is missing still when no add can be under way any more.
 --
--- KEYS  1 depth hash   2 bookings   3 work hash   4 replicas hash   5 decision   then per lane its keys: wait, active, prioritized
+-- KEYS  1 depth hash   2 bookings   3 work hash   4 replicas hash   5 decision   6 to come   then per lane its keys: wait, active, prioritized
 -- ARGV  1 prefix of results hashes   2 how many bookings to look at   3 ms for which an add may be under way
---       4 ms after which a replica that was not heard of is gone   then per lane: its name, prefix of its job hashes
+--       4 ms after which a replica that was not heard of is gone   5 ms after which a note of what is to come counts no more
+--       then per lane: its name, prefix of its job hashes
 -- Returns: now (ms); the depth, the work and the live replicas (field, value, … each); the depth of what workers have claimed,
--- likewise; when each lane's oldest waiting job was added (ms since the epoch, 0 = none waits); the decision ('' = none).
+-- likewise; when each lane's oldest waiting job was added (ms since the epoch, 0 = none waits); the decision ('' = none); what
+-- is to come (when it was first noted, model version, rows, …).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local jobs = {}
-for i = 5, #ARGV, 2 do jobs[ARGV[i]] = ARGV[i + 1] end
+for i = 6, #ARGV, 2 do jobs[ARGV[i]] = ARGV[i + 1] end
 
 -- A prediction that is tried again has left its bundle's job for one of its own (marks.ts).
 local function is_retried(job, id)
@@ -55,6 +57,19 @@ local function live_replicas()
   return live
 end
 
+local function still_to_come()
+  local all, counting = redis.call('HGETALL', KEYS[6]), {}
+  for i = 1, #all, 2 do
+    local since, noted, model, rows = string.match(all[i + 1], '^(%d+) (%d+) (%S+) (%d+)$')
+    if now - noted > tonumber(ARGV[5]) then
+      redis.pcall('HDEL', KEYS[6], all[i])
+    else
+      for _, value in ipairs({ since, model, rows }) do counting[#counting + 1] = value end
+    end
+  end
+  return counting
+end
+
 -- A bundle runs while a worker has its job, or that of one of its predictions that is tried again.
 local claimed = {}
 local function count_claimed(active)
@@ -93,9 +108,9 @@ end
 -- Where Redis takes no writes there is still something to read.
 pcall(take_back_lost)
 local oldest = {}
-for i = 6, #KEYS, 3 do
+for i = 7, #KEYS, 3 do
   local wait, active, prioritized = unpack(KEYS, i, i + 2)
-  oldest[#oldest + 1] = oldest_of(ARGV[4 + 2 * (#oldest + 1)], wait, prioritized)
+  oldest[#oldest + 1] = oldest_of(ARGV[5 + 2 * (#oldest + 1)], wait, prioritized)
   count_claimed(active)
 end
 local running = {}
@@ -103,4 +118,4 @@ for path, rows in pairs(claimed) do
   running[#running + 1] = path
   running[#running + 1] = rows
 end
-return { string.format('%.0f', now), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]), live_replicas(), running, oldest, redis.call('GET', KEYS[5]) or '' }
+return { string.format('%.0f', now), redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]), live_replicas(), running, oldest, redis.call('GET', KEYS[5]) or '', still_to_come() }

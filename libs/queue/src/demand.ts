@@ -32,6 +32,14 @@ export interface ModelWork {
   readonly ran: Readonly<Record<Fill, { readonly rows: number; readonly seconds: number }>>;
 }
 
+/** Rows of backfills that are still to be queued, behind the window of chunks that are: as their coordinators said within the last minute. */
+export interface ToCome {
+  /** By model version, as `digits@3`. */
+  readonly models: ReadonlyMap<string, number>;
+  /** Since the first of these backfills has some; 0 where none has. */
+  readonly oldestSeconds: number;
+}
+
 export interface Demand {
   /** Redis' clock, milliseconds since the epoch. */
   readonly readAt: number;
@@ -41,6 +49,7 @@ export interface Demand {
   /** Rows ever settled, of all lanes. */
   readonly settledRows: number;
   readonly replicas: readonly Replica[];
+  readonly toCome: ToCome;
   /** What the autoscaler last decided, while that holds. */
   readonly decision: Decision | undefined;
 }
@@ -50,13 +59,15 @@ const lists = ['wait', 'active', 'prioritized'] as const;
 const lookedAt = 100;
 /** An add that is not with Redis by then never will be: a producer waits 5 s for an answer, and sends nothing again (connection.ts). */
 const addMs = 15_000;
+/** A coordinator says every second what is to come. One that has died is replaced within 16 s. */
+const toComeMs = 60_000;
 
 /** Reads a pool's demand, in one round trip. */
 export async function readDemand(redis: Redis, pool: string): Promise<Demand> {
   const of = keysOf(pool);
-  const keys = [of.depth, of.bookings, of.work, of.replicas, of.decision, ...lanes.flatMap((lane) => lists.map((list) => of.list(lane, list)))];
-  const [now, rows, done, live, running, oldest, decided] = await redis.millraceDemand(
-    keys.length, ...keys, of.results(''), lookedAt, addMs, goneMs, ...lanes.flatMap((lane) => [lane, of.job(lane, '')]),
+  const keys = [of.depth, of.bookings, of.work, of.replicas, of.decision, of.toCome, ...lanes.flatMap((lane) => lists.map((list) => of.list(lane, list)))];
+  const [now, rows, done, live, running, oldest, decided, toCome] = await redis.millraceDemand(
+    keys.length, ...keys, of.results(''), lookedAt, addMs, goneMs, toComeMs, ...lanes.flatMap((lane) => [lane, of.job(lane, '')]),
   );
   const readAt = Number(now);
   const [total, claimed] = [numbersOf(rows), numbersOf(running)];
@@ -71,6 +82,7 @@ export async function readDemand(redis: Redis, pool: string): Promise<Demand> {
     models: modelsOf(counts),
     settledRows: counts.get('settled') ?? 0,
     replicas: pairs(live).map(([id, text]) => parseReplica(id, text as string)),
+    toCome: toComeOf(toCome, readAt),
     decision: parseDecision(decided),
   };
 }
@@ -90,6 +102,17 @@ function laneDemand(lane: Lane, total: ReadonlyMap<string, number>, claimed: Rea
     running += active;
   }
   return { rows, running, models, tenants };
+}
+
+function toComeOf(flat: readonly string[], readAt: number): ToCome {
+  const models = new Map<string, number>();
+  let since = readAt;
+  for (let at = 0; at < flat.length; at += 3) {
+    const [first, model, rows] = flat.slice(at, at + 3) as [string, string, string];
+    models.set(model, (models.get(model) ?? 0) + Number(rows));
+    since = Math.min(since, Number(first));
+  }
+  return { models, oldestSeconds: (readAt - since) / 1000 };
 }
 
 function modelsOf(counts: ReadonlyMap<string, number>): Map<string, ModelWork> {

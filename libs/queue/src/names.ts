@@ -23,6 +23,8 @@ export interface PoolKeys {
   readonly replicas: string;
   /** What the autoscaler last decided. */
   readonly decision: string;
+  /** Hash of the rows that backfills have still to queue, by backfill (to-come.lua). */
+  readonly toCome: string;
   /** Sorted set of a tenant's bundle ids, for listing: all scores are 0, so that it is in the order of the ids. */
   index(tenant: string): string;
   /** Stream of what the dispatcher has to tell: a prediction's event, whom to notify, and its head; or a backfill's head. */
@@ -65,6 +67,7 @@ export function keysOf(pool: string): PoolKeys {
     work: `${prefix}:work`,
     replicas: `${prefix}:replicas`,
     decision: `${prefix}:decision`,
+    toCome: `${prefix}:to-come`,
     index: (tenant) => `${prefix}:index:${tenant}`,
     resultsQueue: `${prefix}:results`,
     listeners: `${prefix}:listeners`,

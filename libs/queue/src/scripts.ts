@@ -11,7 +11,7 @@ export interface Scripts {
   millraceBookChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, model: string, tenant: string, rows: number, seconds: number): Promise<0 | 1>;
   millraceClaim(hosts: string, holds: string, prefix: string, host: string, leaseMs: number, count: number): Promise<string[]>;
   millraceDeliver(hosts: string, holds: string, prefix: string, seconds: number, deliveredSeconds: number, forgetBefore: string, leaseMs: number, ...deliveries: (string | number)[]): Promise<string[]>;
-  millraceDemand(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<[now: string, depth: string[], work: string[], replicas: string[], running: (string | number)[], oldest: number[], decision: string]>;
+  millraceDemand(keyCount: number, ...keysAndArguments: (string | number)[]): Promise<[now: string, depth: string[], work: string[], replicas: string[], running: (string | number)[], oldest: number[], decision: string, toCome: string[]]>;
   millraceEnroll(hash: string, field: string, value: string, most: number): Promise<number>;
   millraceExtend(lease: string, token: string, ms: number): Promise<0 | 1>;
   millraceFeed(feed: string, seconds: number, last: string, from: '(' | '', count: number): Promise<[there: number, entries: [id: string, fields: string[]][]]>;
@@ -24,6 +24,7 @@ export interface Scripts {
   millraceSettleChunk(depth: string, bookings: string, work: string, chunks: string, chunk: string, jobId: string, result: string, ...costs: number[]): Promise<0 | 1>;
   millraceSummaries(results: string): Promise<string[]>;
   millraceTake(key: string, wanted: number, allowed: number, windowMs: number): Promise<[granted: number, left: number, resetMs: number]>;
+  millraceToCome(toCome: string, backfillId: string, model: string, rows: number): Promise<number>;
   millraceUnbook(depth: string, bookings: string, index: string, bundleId: string): Promise<null>;
   millraceWatch(results: string, index: number, node: string, seconds: number): Promise<number>;
 }
@@ -57,6 +58,7 @@ export function scripts(): Record<keyof Scripts, Definition> {
     millraceSettleChunk: { lua: read('booking.lua') + read('work.lua') + read('settle-chunk.lua'), numberOfKeys: 4 },
     millraceSummaries: { lua: read('head.lua') + read('summaries.lua'), numberOfKeys: 1 },
     millraceTake: { lua: read('take.lua'), numberOfKeys: 1 },
+    millraceToCome: { lua: read('to-come.lua'), numberOfKeys: 1 },
     millraceUnbook: { lua: read('booking.lua') + read('unbook.lua'), numberOfKeys: 3 },
     millraceWatch: { lua: read('watch.lua'), numberOfKeys: 1 },
   };
