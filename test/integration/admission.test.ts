@@ -42,6 +42,7 @@ const refused = (code: string, retryAfterSeconds: number) => expect.objectContai
 
 test('an add that Redis refuses for its memory says so', async () => {
   const { redis, add } = await poolOf('oom');
+  onTestFinished(async () => { await redis.config('SET', 'maxmemory', 0); });
   await redis.config('SET', 'maxmemory', 1);
   await expect(add('a', 3)).rejects.toMatchObject({ code: 'queue-memory', retryAfterSeconds: 30 });
   await redis.config('SET', 'maxmemory', 0);
@@ -73,9 +74,11 @@ test('Retry-After and deadlines go by the pace of the workers', async () => {
   const gate = await admission();
   expect(() => gate.admit({ ...ask, deadlineMs: 1 })).toThrowError(refused('queue-full', 30));
   for (const bundle of bundles.splice(0, 20)) await settle(bundle, 40);
-  const rate = await until(() => gate.pools.get('paced')?.drain.rowsPerSecond, 'a drain rate');
-  const ahead = gate.pools.get('paced')?.demand.lanes.online.rows as number;
-  expect(ahead).toBe(3200);
+  const ahead = 3200;
+  const rate = await until(() => {
+    const load = gate.pools.get('paced');
+    return load?.demand.lanes.online.rows === ahead && load.drain.rowsPerSecond;
+  }, 'a drain rate');
   const waitMs = 1000 * ahead / rate;
   expect(() => gate.admit({ ...ask, deadlineMs: Math.floor(waitMs / 2) })).toThrowError(expect.objectContaining({ code: 'deadline-unmeetable' }) as Error);
   gate.admit({ ...ask, deadlineMs: Math.ceil(waitMs * 4) });

@@ -41,7 +41,9 @@ function keda(port: number): KedaClient {
 const refTo = (pool: string): Ref => ({ name: 'workers', namespace: 'ml', scalerMetadata: { pool, scalerAddress: 'mill-autoscaler.ml.svc:9467' } });
 
 async function submit(): Promise<string> {
-  return (await send(system, 'POST', '/api/v1/predictions', iris)).body.id;
+  const { body: { id } } = await send(system, 'POST', '/api/v1/predictions', iris);
+  onTestFinished(() => cancel(id));
+  return id;
 }
 
 async function cancel(id: string): Promise<void> {
@@ -62,7 +64,7 @@ test('KEDA is told at once that an empty pool has work, and how many workers tha
   const pushed = client.stream(ref);
   await until(() => pushed.told.length === 1, 'what is so now');
   const submittedAt = Date.now();
-  const id = await submit();
+  await submit();
   await until(() => pushed.told.length === 2, 'the push', 8);
   process.stdout.write(`\nKEDA was told ${Date.now() - submittedAt} ms after the prediction was sent, with 10,000 ms between polls\n`);
   expect(pushed.told).toEqual([false, true]);
@@ -74,7 +76,6 @@ test('KEDA is told at once that an empty pool has work, and how many workers tha
   child.kill('SIGTERM');
   await until(() => pushed.ended() === null, 'the end of the stream');
   expect(await ended).toEqual([0, null]);
-  await cancel(id);
 });
 
 test('what cannot be answered is refused with a reason, so that KEDA falls back', async () => {

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import type { Backfill } from '@millrace/protocol';
 import { BackfillStore, connect, KeyStore, type Redis } from '@millrace/queue';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { type Answer, send, startTestSystem, temporaryFolder, type TestSystem, until } from './rig.ts';
 
 const backfills = '/api/v1/backfills';
@@ -20,8 +20,8 @@ beforeAll(async () => {
     env: { MILLRACE_BACKFILL_INPUTS: `${places}/{tenant}, s3://bucket/{tenant}, ${places}/for-all`, MILLRACE_BACKFILL_OUTPUTS: `${places}/{tenant},s3://bucket/{tenant}` },
   });
   redis = connect({ redisUrl: system.redisAdminUrl as string }, 'worker', () => {});
-  await new BackfillStore(redis, 60).announce();
 });
+beforeEach(() => new BackfillStore(redis, 60).announce());
 afterAll(async () => {
   redis.disconnect();
   await system.stop();
@@ -166,7 +166,7 @@ test('one tenant sees, asks and reads nothing of another’s', async () => {
   const store = new KeyStore(redis);
   const key = async (tenant: string) => ({ authorization: `Bearer ${(await store.create({ tenant, name: undefined, scopes: ['backfills:write', 'predict:read'], expiresAt: undefined, limits: {} }, Date.now())).text}` });
   const [acme, other] = [await key('acme'), await key('other')];
-  await until(async () => (await send(system, 'GET', backfills, undefined, other)).status === 200 && (await send(system, 'GET', backfills)).status === 401, 'the keys are known', 10);
+  await until(async () => (await send(system, 'GET', backfills, undefined, other)).status === 200 && (await send(system, 'GET', backfills)).status === 401, 'the keys are known');
   const mine = { model: 'digits', input: { uri: at('in.csv', 'acme') }, output: { uri: at('out.csv', 'acme') } };
   expect([(await create(mine, other)).status, (await create(request(), other)).status]).toEqual([403, 403]);
   const { status, body } = await create(mine, acme);

@@ -101,7 +101,7 @@ test('what there is to tell leaves with the write that brings it about, each onc
   for (const progress of [completed, moved(before, 'running', { round: 1 }), moved(moved(half, 'finalizing'), 'completed', { completedAt: 7000, round: 1 })]) await next?.write(progress);
   await next?.release();
 
-  await until(() => heads.some(({ at }) => at === 7000), 'the last event', 10);
+  await until(() => heads.some(({ at }) => at === 7000), 'the last event');
   expect(heads.map(({ eventId }) => eventId)).toEqual(['progress_0_50', 'progress_0_60', 'completed_5000', 'completed_7000'].map((name) => `evt_${id}_${name}`));
   expect(heads[2]).toEqual({ event: 'backfill.completed', eventId: `evt_${id}_completed_5000`, at: 5000, backfill: { id, tenant: 'tells', createdAt: 1000, spec: { ...spec, webhook: { url: 'https://example.com/' } }, progress: completed } });
   const { events, gap } = await readFeed(redis, feed, start, 100);

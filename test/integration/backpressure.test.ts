@@ -3,7 +3,7 @@ import { connect as openSocket, type Socket } from 'node:net';
 import type { Prediction } from '@millrace/protocol';
 import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';
-import { predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 
@@ -50,22 +50,19 @@ test.each([
   }],
 ] as const)('an API that hung while results came, and whose reply stream is %s, answers all who wait', async (_name, spoil) => {
   const { system, redis } = await started();
-  const worker = system.workers[0]?.pid as number;
-  const api = system.api.pid as number;
-  process.kill(worker, 'SIGSTOP');
+  const thawWorker = freeze(system.workers[0]?.pid);
   const waiting = [
     ...Array.from({ length: 5 }, () => send(system, 'POST', '/api/v1/predictions:batch', { requests: Array.from({ length: 1000 }, () => iris) }, { prefer: 'wait=60' })),
     ...Array.from({ length: 20 }, () => predict(system, 'iris', iris.inputs)),
   ];
   const rows = () => redis.hget('millrace:{default}:depth', 'online/iris@1/default');
   await until(async () => await rows() === '5020', 'all are queued');
-  process.kill(api, 'SIGSTOP');
-  onTestFinished(() => { process.kill(api, 'SIGCONT'); });
-  process.kill(worker, 'SIGCONT');
+  const thawApi = freeze(system.api.pid);
+  thawWorker();
   await until(async () => await rows() === null, 'all are settled');
   const [stream] = await redis.keys('millrace:{default}:replies:*');
   await spoil(redis, stream as string);
-  process.kill(api, 'SIGCONT');
+  thawApi();
 
   const answers = await Promise.all(waiting);
   const ends: Prediction[] = answers.flatMap(({ body }) => (body.results ? body.results.map(({ prediction }: { prediction: Prediction }) => prediction) : [body]));

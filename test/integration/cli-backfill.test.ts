@@ -61,10 +61,11 @@ test('without an API it starts what it needs, writes what session.run gives, and
   const folder = await temporaryFolder();
   await writeDigits(path.join(folder, 'digits.csv'), 10);
   const { child, said } = launch(['backfill', '--model', 'digits', '--input', path.join(folder, 'digits.csv'), '--output', path.join(folder, 'out.parquet'), '--id', 'id', ...pixels, '--workers', '1']);
+  const ended = once(child, 'close');
   await until(() => said.err.includes('bf_'), 'the backfill');
   const pids = await descendants(child.pid as number);
   expect(pids.length).toBeGreaterThanOrEqual(4);
-  await within(60, once(child, 'close'), 'the end');
+  await within(60, ended, 'the end');
   expect([child.exitCode, pids.filter(lives)]).toEqual([0, []]);
   expect(said.err).not.toMatch(/WARN|ERROR|FATAL/);
   expect(said.out).toMatch(/^ {2}rows +3,600\n {2}written +3,600\n {2}failed +0\n {2}time +[\d.]+ s +[\d,]+ rows\/s\n {2}output +\S+out\.parquet\n {2}manifest +\S+out\.manifest\.json\n$/);
@@ -84,7 +85,7 @@ test('Ctrl-C pauses it, and the command that it prints goes on where it stopped'
   const [id = ''] = /bf_[0-9a-f]{32}/.exec(said.err) ?? [];
   await until(async () => (await readdir(path.join(folder, 'out.ndjson.backfill/work', id, 'parts')).catch(() => [])).length > 4, 'some parts');
   expect(await within(60, stop(child), 'the end')).toBe(interrupted);
-  expect(said.err).toMatch(/The backfill is paused, at [\d,]+ of 3,600 rows\./);
+  expect(said.err).toMatch(/The backfill is paused, at [\d,]+(?: of 3,600)? rows\./);
   expect((await readdir(folder)).toSorted()).toEqual(['digits.csv', 'out.ndjson.backfill']);
 
   const [, command = ''] = /^To go on: millrace (.+)$/m.exec(said.err) ?? [];
@@ -106,7 +107,7 @@ test('killed with all that it had started, the same command ends what it began',
   const [id = ''] = /bf_[0-9a-f]{32}/.exec(said.err) ?? [];
   await until(async () => (await readdir(path.join(folder, 'out.ndjson.backfill/work', id, 'parts')).catch(() => [])).length > 4, 'some parts');
   const pids = [child.pid as number, ...await descendants(child.pid as number)];
-  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  for (const pid of pids) if (lives(pid)) process.kill(pid, 'SIGKILL');
   await until(() => pids.every((pid) => !lives(pid)), 'the end of all');
 
   const again = await within(110, millrace(args), 'the end');
@@ -192,7 +193,7 @@ test('a running API is used where there is one, and shows it', async () => {
 
 test('Ctrl-C pauses it at the API too, where it can be resumed, canceled or begun again', async () => {
   const file = (name: string) => path.join(rig.folder, name);
-  await writeDigits(file('more.csv'), 10);
+  await writeDigits(file('more.csv'), 20);
   const url = ['--url', rig.system.url];
   const args = ['backfill', '--model', 'digits-deep', '--input', file('more.csv'), '--output', file('more.ndjson'), '--id', 'id', ...pixels, '--chunk-rows', '100', ...url];
   const { child, said } = launch(args);
@@ -205,13 +206,14 @@ test('Ctrl-C pauses it at the API too, where it can be resumed, canceled or begu
 
   const again = await within(100, millrace(args), 'the end');
   expect(again).toMatchObject({ code: 0, err: expect.stringContaining(`${id}, which goes on at`) });
-  await expectDigits(await lines(file('more.ndjson')), 'digits-deep', 10);
+  await expectDigits(await lines(file('more.ndjson')), 'digits-deep', 20);
 
   const another = launch([...args, '--overwrite']);
+  const ended = once(another.child, 'close');
   await until(() => another.said.err.includes('bf_'), 'another');
   const [canceled = ''] = /bf_[0-9a-f]{32}/.exec(another.said.err) ?? [];
   expect((await millrace(['backfill', 'cancel', canceled, ...url])).code).toBe(0);
-  await within(60, once(another.child, 'close'), 'the end');
+  await within(60, ended, 'the end');
   expect([another.child.exitCode, another.said.err]).toEqual([1, expect.stringContaining('The backfill is canceled')]);
 });
 

@@ -61,7 +61,7 @@ test('up with as many workers as there is work for starts the first one when it 
   expect(await paste(/^ {2}(curl .+)$/m.exec(said.out)?.[1] as string)).toMatchObject({ status: 'succeeded' });
   const pids = await descendants(child.pid as number);
   expect(pids).toHaveLength(before.length + 1);
-  expect(said.err).toContain('default worker 1: worker is ready');
+  await until(() => said.err.includes('default worker 1: worker is ready'), 'its line');
   expect(await stop(child)).toBe(0);
   expect(pids.filter(lives)).toEqual([]);
 });
@@ -89,7 +89,7 @@ test.each([
   ['no models', () => ['--port', '0', '--models', '/nowhere'], /there is no such folder/],
   ['a port that is none', () => ['--port', '70000'], /MILLRACE_PORT: expected/],
 ])('up with %s says so and ends', async (_name, args, says) => {
-  const { code, out, err } = await within(20, millrace(['up', '--data', await temporaryFolder(), ...args()]), 'the end');
+  const { code, out, err } = await within(60, millrace(['up', '--data', await temporaryFolder(), ...args()]), 'the end');
   expect([code, out]).toEqual([1, '']);
   expect(err.trim().split('\n').at(-1)).toMatch(says);
 });
@@ -166,7 +166,7 @@ test('demo classifies the digits, sends a webhook, shows a fleet that loses a wo
 
 test('keys are made, listed and revoked in the Redis of a running up, which then opens every address', async () => {
   const data = await temporaryFolder();
-  const early = await within(20, millrace(['up', '--port', '0', '--data', data, '--host', '0.0.0.0']), 'the end');
+  const early = await within(60, millrace(['up', '--port', '0', '--data', data, '--host', '0.0.0.0']), 'the end');
   expect([early.code, early.err.trim().split('\n').at(-1)]).toEqual([1, expect.stringContaining('millrace keys create --tenant')]);
 
   const first = await up(data);
@@ -191,7 +191,7 @@ test('keys are made, listed and revoked in the Redis of a running up, which then
   expect(JSON.stringify(listed)).not.toMatch(/mrk_|digest/);
   expect((await millrace(['keys', 'revoke', listed.id, '--data', data])).code).toBe(0);
   expect((await millrace(['keys', 'list', '--data', data])).out).toMatch(new RegExp(`^${listed.id} +acme +revoked`));
-  await until(async () => (await millrace(predict, '', key)).code === 1, 'the key is refused', 10);
+  await until(async () => (await millrace(predict, '', key)).code === 1, 'the key is refused');
   expect(await millrace(['keys', 'revoke', 'nobody', '--data', data])).toMatchObject({ code: 1, err: expect.stringContaining('There is no key nobody') });
 });
 

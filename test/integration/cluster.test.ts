@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { Bare } from './event-client.ts';
 import { type RedisCluster, startCluster } from './redis-cluster.ts';
 import { Receiver } from './receiver.ts';
-import { bundledModels, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
+import { bundledModels, freeze, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
 
 /** The slot of `{default}` is 5718, on the second of three nodes; that of `{far}` is 3845, on the first. */
 const nodeOf = { default: 1, far: 0 } as const;
@@ -48,7 +48,7 @@ async function statusesOf(ids: readonly string[]): Promise<Record<string, number
   for (const id of ids) {
     const { status } = await until(async () => {
       const answer = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-      return answer.status === 200 && answer.body as Prediction;
+      return answer.status === 200 && answer.body.completed_at !== null && answer.body as Prediction;
     }, id, 90);
     counts[status] = (counts[status] ?? 0) + 1;
   }
@@ -66,11 +66,11 @@ test.each([['default', ''], ['far', 'far-']])('pool %s: waits, batches, large pa
   const rows = Array.from({ length: 1000 }, (_, index) => Array.from({ length: 64 }, (_value, column) => (index + column) % 17));
   expect((await predict(system, `${prefix}digits`, rows)).body).toMatchObject({ status: 'succeeded' });
 
-  process.kill(pid, 'SIGSTOP');
+  const thaw = freeze(pid);
   const [id] = await enqueue(`${prefix}digits-deep`, 1);
   const waiting = send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
   const canceled = await send(system, 'POST', `/api/v1/predictions/${id}/cancel`);
-  process.kill(pid, 'SIGCONT');
+  thaw();
   expect([canceled.status, canceled.body.status, (await waiting).body.status]).toEqual([200, 'canceled', 'canceled']);
 });
 
@@ -122,7 +122,7 @@ test('a node that is killed takes its pool with it until it is back; what was ac
   const killedAt = Date.now();
   const refused = await send(system, 'POST', '/api/v1/predictions', { model: 'digits-deep', inputs: heavy });
   expect([refused.status, refused.body.type]).toEqual([503, '/problems/queue-unavailable']);
-  expect(Date.now() - killedAt).toBeLessThan(10_000);
+  expect(Date.now() - killedAt).toBeLessThan(20_000);
   expect((await predict(system, 'far-iris', [[5.1, 3.5, 1.4, 0.2]])).body.status).toBe('succeeded');
 
   await cluster.restart(nodeOf.default);
@@ -147,7 +147,7 @@ test('while every node hangs the API says so within its time, and goes on when t
   const stoppedAt = Date.now();
   const answers = await Promise.all(['iris', 'far-iris'].map((model) => send(system, 'POST', '/api/v1/predictions', { model, inputs: [[1, 2, 3, 4]] })));
   for (const { status, body } of answers) expect([status, body.type]).toEqual([503, '/problems/queue-unavailable']);
-  expect(Date.now() - stoppedAt).toBeLessThan(15_000);
+  expect(Date.now() - stoppedAt).toBeLessThan(30_000);
   for (const pid of cluster.pids) process.kill(pid, 'SIGCONT');
   await until(async () => (await send(system, 'GET', '/readyz')).status === 200, 'the API is ready');
   await until(async () => (await predict(system, 'iris', [[5.1, 3.5, 1.4, 0.2]])).body.status === 'succeeded', 'a prediction');

@@ -143,7 +143,7 @@ test('what backfills have still to queue counts until it is taken back, or nobod
   await chunks.tellToCome('bf_2', model('iris'), 30);
   await chunks.tellToCome('bf_3', model('digits'), 7);
   const { toCome, lanes: { bulk } } = await demand();
-  expect([toCome.models, Math.floor(toCome.oldestSeconds), bulk.rows]).toEqual([new Map([['iris@1', 930], ['digits@1', 7]]), 5, 0]);
+  expect([toCome.models, toCome.oldestSeconds >= 5, bulk.rows]).toEqual([new Map([['iris@1', 930], ['digits@1', 7]]), true, 0]);
   await chunks.tellToCome('bf_1', model('iris'), 0);
   // Its coordinator died more than a minute ago.
   await redis.hset(key('to-come'), 'bf_2', (await redis.hget(key('to-come'), 'bf_2') as string).replace(/ \d+/, (noted) => ` ${Number(noted) - 61_000}`));
@@ -169,5 +169,6 @@ test('a decision is there until it does not hold any more', async () => {
   expect((await demand()).decision).toBeUndefined();
   const decision = { desiredWorkers: 3, reason: 'backlog', decidedAt: Date.now() };
   await publishDecision(redis, 'decided', decision, 30);
-  expect([(await demand()).decision, await redis.ttl(key('decision'))]).toEqual([decision, 30]);
+  expect((await demand()).decision).toEqual(decision);
+  expect([29, 30]).toContain(await redis.ttl(key('decision')));
 });

@@ -145,6 +145,7 @@ test('tails are narrowed to a model, a version and an outcome', async () => {
   // After this one nothing of the others can be on its way.
   const last = await batch([iris, { model: 'fails-on-negative', inputs: [[98]] }]);
   await untilTold(tails[0] as Followed, last);
+  await untilTold(tails[1] as Followed, [last[0] as string]);
   expect(tails.slice(3, 6).map((tail) => toldBy(tail).filter((id) => !last.includes(id)))).toEqual([[], [fourth], []]);
   expect(new Set(toldBy(tails[1] as Followed))).toEqual(new Set([...works, last[0]]));
 });
@@ -331,9 +332,9 @@ test('tenants are told of their own predictions only, and a revoked key ends its
     return { key, headers: { authorization: `Bearer ${text}` } };
   };
   const [a, b] = [await keyOf('a'), await keyOf('b')];
-  await until(async () => (await send(own, 'GET', '/api/v1/models', undefined, b.headers)).status === 200, 'the keys are known', 10);
+  await until(async () => (await send(own, 'GET', '/api/v1/models', undefined, b.headers)).status === 200, 'the keys are known');
   // It had no key when nobody needed one.
-  await until(() => anybody.source.readyState === anybody.source.CLOSED, 'the door shuts', 10);
+  await until(() => anybody.source.readyState === anybody.source.CLOSED, 'the door shuts');
 
   const [ofA, ofB] = [await follow(url('/events', own), a.headers), await follow(url('/events', own), b.headers)];
   const post = async (headers: Record<string, string>): Promise<string> => (await send(own, 'POST', '/api/v1/predictions', iris, { ...headers, prefer: 'wait=30' })).body.id;
@@ -344,7 +345,7 @@ test('tenants are told of their own predictions only, and a revoked key ends its
   expect((await send(own, 'GET', `/api/v1/predictions/${fromA}/events`, undefined, b.headers)).status).toBe(404);
 
   await store.revoke(a.key.id, Date.now());
-  await until(() => ofA.source.readyState === ofA.source.CLOSED, 'the revocation', 10);
+  await until(() => ofA.source.readyState === ofA.source.CLOSED, 'the revocation');
   expect(ofA.answers.map(({ status }) => status)).toEqual([200, 401]);
   const after = await post(b.headers);
   await untilTold(ofB, [fromB, after]);
@@ -352,7 +353,7 @@ test('tenants are told of their own predictions only, and a revoked key ends its
 
   const limited = await keyOf('c', { requestsInFlight: 1 });
   const models = () => send(own, 'GET', '/api/v1/models', undefined, limited.headers);
-  await until(async () => (await models()).status === 200, 'the key is known', 10);
+  await until(async () => (await models()).status === 200, 'the key is known');
   const only = await Bare.open(url('/events', own), limited.headers);
   expect((await models()).status).toBe(429);
   only.leave();

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type ApiKey, newKeyText, scopes } from '@millrace/protocol';
 import { BackfillStore, connect, KeyStore, type NewKey, type Redis } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { type Answer, freePort, send, startApp, startTestSystem, type TestSystem, until, within } from './rig.ts';
+import { type Answer, freePort, freeze, send, startApp, startTestSystem, type TestSystem, until, within } from './rig.ts';
 
 interface Route {
   readonly method: string;
@@ -47,7 +47,7 @@ const post = (text: string, body: unknown, headers = {}) => send(system, 'POST',
 /** Makes a key of tenant `a` with all scopes, but for what is wanted otherwise, and waits until the API knows it. */
 async function newKey(wanted: Partial<NewKey> = {}): Promise<{ key: ApiKey; text: string }> {
   const made = await store.create({ tenant: 'a', name: undefined, scopes, expiresAt: undefined, limits: {}, ...wanted }, Date.now());
-  await until(async () => !String((await send(system, 'GET', '/metrics', undefined, authorization(made.text))).body?.detail).includes('none of the API keys'), 'the key is known', 5);
+  await until(async () => !String((await send(system, 'GET', '/metrics', undefined, authorization(made.text))).body?.detail).includes('none of the API keys'), 'the key is known');
   return made;
 }
 
@@ -55,7 +55,7 @@ test('without any key everybody is one tenant; with the first one, within five s
   const { body } = await send(system, 'POST', predictions, iris, { prefer: 'wait=30' });
   expect(body.status).toBe('succeeded');
   admin = (await newKey()).text;
-  await until(async () => (await send(system, 'GET', '/api/v1/models')).status === 401, 'the door shuts', 5);
+  await until(async () => (await send(system, 'GET', '/api/v1/models')).status === 401, 'the door shuts');
   expect((await send(system, 'GET', body.urls.get, undefined, authorization(admin))).status).toBe(404);
   const ofDefault = await newKey({ tenant: 'default' });
   expect((await send(system, 'GET', body.urls.get, undefined, authorization(ofDefault.text))).status).toBe(200);
@@ -65,7 +65,7 @@ test('every route asks every caller for its scope, and lets in who has it', asyn
   const { body: { id } } = await post(admin, iris, { prefer: 'wait=30' });
   const revoked = await newKey();
   await store.revoke(revoked.key.id, Date.now());
-  await until(async () => (await send(system, 'GET', '/api/v1/models', undefined, authorization(revoked.text))).status === 401, 'the key is refused', 5);
+  await until(async () => (await send(system, 'GET', '/api/v1/models', undefined, authorization(revoked.text))).status === 401, 'the key is refused');
   const expired = await newKey({ expiresAt: Date.now() - 1 });
   const refused = { nothing: undefined, nonsense: 'nonsense', 'a stranger': newKeyText(), 'a mistyped key': admin.replace(/.$/, (last) => (last === '0' ? '1' : '0')), expired: expired.text, revoked: revoked.text };
   const allowed = await Promise.all(scopes.map(async (scope) => ({ scope, text: (await newKey({ scopes: [scope] })).text })));
@@ -145,9 +145,7 @@ test('every route that takes an id finds nothing of another tenant, and changes 
 test('predictions of another tenant are not there', async () => {
   const stranger = (await newKey({ tenant: 'b' })).text;
   const settled = (await post(admin, iris, { prefer: 'wait=30' })).body;
-  const worker = system.workers[0]?.pid as number;
-  process.kill(worker, 'SIGSTOP');
-  onTestFinished(() => { process.kill(worker, 'SIGCONT'); });
+  const thaw = freeze(system.workers[0]?.pid);
   const pending = (await post(admin, iris)).body;
   for (const { urls } of [settled, pending]) {
     const answers = await Promise.all([
@@ -157,7 +155,7 @@ test('predictions of another tenant are not there', async () => {
     ]);
     expect(answers.map(({ status, body }) => [status, body.type])).toEqual(Array.from({ length: 3 }, () => [404, '/problems/not-found']));
   }
-  process.kill(worker, 'SIGCONT');
+  thaw();
   expect((await send(system, 'GET', `${pending.urls.get}?wait=30`, undefined, authorization(admin))).body.status).toBe('succeeded');
 });
 
@@ -177,7 +175,7 @@ test('the rate of a key is exact over all API nodes, and what is refused takes n
   const never = await batch(11);
   expect([never.status, never.body.type, ...fields(never)]).toEqual([413, '/problems/payload-too-large', ...quota(6)]);
 
-  await until(async () => (await fetch(`${String(ready['url'])}/api/v1/models`, { headers: authorization(text) })).status === 200, 'the other API knows the key', 5);
+  await until(async () => (await fetch(`${String(ready['url'])}/api/v1/models`, { headers: authorization(text) })).status === 200, 'the other API knows the key');
   const many = await Promise.all(Array.from({ length: 30 }, async (_, index) =>
     (await send({ ...system, url: index % 2 ? system.url : String(ready['url']) }, 'POST', predictions, iris, authorization(text))).status));
   expect([202, 429].map((wanted) => many.filter((status) => status === wanted).length)).toEqual([6, 24]);
@@ -194,9 +192,7 @@ test('a minute that is over gives everything back', async () => {
 
 test('a key may have so many requests in flight; one that ends or is left makes room', async () => {
   const { text } = await newKey({ limits: { requestsInFlight: 2 } });
-  const worker = system.workers[0]?.pid as number;
-  process.kill(worker, 'SIGSTOP');
-  onTestFinished(() => { process.kill(worker, 'SIGCONT'); });
+  const thaw = freeze(system.workers[0]?.pid);
   const leaving = new AbortController();
   const left = fetch(system.url + predictions, { method: 'POST', headers: { 'content-type': 'application/json', prefer: 'wait=60', ...authorization(text) }, body: JSON.stringify(iris), signal: leaving.signal });
   const waiting = post(text, iris, { prefer: 'wait=60' });
@@ -210,7 +206,7 @@ test('a key may have so many requests in flight; one that ends or is left makes 
   leaving.abort();
   await expect(left).rejects.toThrow('aborted');
   await until(async () => (await third()).status === 200, 'there is room');
-  process.kill(worker, 'SIGCONT');
+  thaw();
   expect((await waiting).body.status).toBe('succeeded');
 });
 
@@ -218,24 +214,28 @@ test('a revoked key is refused within five seconds', async () => {
   const { key, text } = await newKey();
   expect((await post(text, iris)).status).toBe(202);
   await store.revoke(key.id, Date.now());
+  const revokedAt = performance.now();
+  let acceptedAt = revokedAt;
   const refused = await until(async () => {
+    const askedAt = performance.now();
     const answer = await post(text, iris);
+    if (answer.status === 202) acceptedAt = askedAt;
     return answer.status === 401 && answer;
-  }, 'the revocation', 5);
+  }, 'the revocation');
+  expect(acceptedAt - revokedAt).toBeLessThan(5000);
   expect(refused.body.detail).toContain('revoked');
   expect((await store.list()).find(({ id }) => id === key.id)?.revokedAt).toBeGreaterThan(0);
 });
 
 test('keys that cannot be read again are not trusted for long', async () => {
-  process.kill(system.redisPid as number, 'SIGSTOP');
-  onTestFinished(() => { process.kill(system.redisPid as number, 'SIGCONT'); });
+  const thaw = freeze(system.redisPid);
   const refused = await until(async () => {
     const answer = await send(system, 'GET', '/api/v1/models', undefined, authorization(admin));
     return answer.status === 503 && answer;
   }, 'the keys are too old');
   expect(refused.body.type).toBe('/problems/queue-unavailable');
   expect((await send(system, 'GET', '/healthz')).status).toBe(200);
-  process.kill(system.redisPid as number, 'SIGCONT');
+  thaw();
   await until(async () => (await send(system, 'GET', '/api/v1/models', undefined, authorization(admin))).status === 200, 'the keys are read again');
 });
 
@@ -253,7 +253,7 @@ test('without a key the API opens no address that others can reach; with one it 
   const port = await freePort();
   const env = { REDIS_URL: redisUrl, MILLRACE_MODELS: system.models, MILLRACE_HOST: '0.0.0.0', MILLRACE_PORT: String(port) };
   const early = startApp('api', env);
-  expect(await within(20, early.ended, 'the end')).toEqual([1, null]);
+  expect(await within(60, early.ended, 'the end')).toEqual([1, null]);
   expect(JSON.stringify(early.logs)).toMatch(/does not listen on 0\.0\.0\.0[^"]*millrace keys create/);
 
   const { key, text } = await new KeyStore(own).create({ tenant: 'a', name: undefined, scopes, expiresAt: undefined, limits: {} }, Date.now());
@@ -262,13 +262,13 @@ test('without a key the API opens no address that others can reach; with one it 
   const models = async (headers: Record<string, string>) => (await fetch(`http://127.0.0.1:${port}/api/v1/models`, { headers })).status;
   expect([await models({}), await models(authorization(text))]).toEqual([401, 200]);
   await own.hdel('millrace:keys', key.id);
-  await until(async () => await models(authorization(text)) === 401, 'the key is lost', 5);
+  await until(async () => await models(authorization(text)) === 401, 'the key is lost');
   expect(await models({})).toBe(401);
 });
 
 test('a route that names no scope keeps the server from starting', async () => {
   const secretRoute = atInitialization(`fastify.register(async (inner) => { inner.get('/${randomUUID()}', () => 'open'); });`);
   const { ended, logs } = startApp('api', { REDIS_URL: system.redisUrl, MILLRACE_MODELS: system.models, MILLRACE_PORT: '0', NODE_OPTIONS: `--import ${secretRoute}` });
-  expect(await within(20, ended, 'the end')).toEqual([1, null]);
+  expect(await within(60, ended, 'the end')).toEqual([1, null]);
   expect(JSON.stringify(logs)).toMatch(/routes that do not say which scope they need: GET \/[-0-9a-f]{36}/);
 });

@@ -1,5 +1,5 @@
 // The number of workers through the scale subresource of Deployments, against a server that plays Kubernetes' API.
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Deployments } from '../../apps/autoscaler/src/kubernetes.ts';
 import { temporaryFolder } from './rig.ts';
 import { refusals, ScaleServer } from './scale-server.ts';
@@ -14,7 +14,7 @@ beforeEach(async () => {
   server.ordered.length = 0;
   server.replicas.set('workers', 2);
   await server.mount(account);
-  deployments = new Deployments({ url: server.url, account, names: new Map([['gpu', 'workers'], ['lost', 'nothing']]), timeoutMs: 300, elsewhere: () => Promise.resolve(7) });
+  deployments = new Deployments({ url: server.url, account, names: new Map([['gpu', 'workers'], ['lost', 'nothing']]), timeoutMs: 3000, elsewhere: () => Promise.resolve(7) });
 });
 afterAll(() => server.stop());
 
@@ -79,8 +79,8 @@ test('a Deployment that there is not is told by its name', async () => {
 test('a server that another authority vouches for gets no token', async () => {
   const other = new ScaleServer();
   await other.start();
-  const strange = new Deployments({ url: other.url, account, names: new Map([['gpu', 'workers']]), timeoutMs: 300, elsewhere: () => Promise.resolve(0) });
+  onTestFinished(() => other.stop());
+  const strange = new Deployments({ url: other.url, account, names: new Map([['gpu', 'workers']]), timeoutMs: 3000, elsewhere: () => Promise.resolve(0) });
   await expect(strange.observed('gpu')).rejects.toThrow(/certificate|signature/);
   expect(other.calls).toBe(0);
-  await other.stop();
 });

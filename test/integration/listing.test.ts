@@ -1,5 +1,5 @@
 // Listing: every prediction once, newest first, whatever comes in meanwhile.
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { newBundleId, type PredictionSummary, type ResultRecord } from '@millrace/protocol';
 import { connect, listPredictions, Producer, Settler } from '@millrace/queue';
@@ -45,8 +45,9 @@ const orderOf = (id: string) => id.replace(/^[a-z0-9]+-/, '').replace(/-(\d)$/, 
 beforeAll(async () => {
   system = await startTestSystem();
   const folder = path.join(system.models, 'elsewhere');
-  await cp(path.join(bundledModels, 'iris'), folder, { recursive: true });
+  await mkdir(folder);
   await writeFile(path.join(folder, 'model.yaml'), 'pool: other\n');
+  await cp(path.join(bundledModels, 'iris/1'), path.join(folder, '1'), { recursive: true });
   await until(async () => (await send(system, 'GET', '/api/v1/models/elsewhere')).body.default_version === 1, 'the model');
 
   for (let round = 0; round < 5; round++) {

@@ -114,7 +114,7 @@ test('a version that the API has seen before the worker is run as soon as it is 
   onTestFinished(() => ahead.stop());
   await startWorker(ahead, { MILLRACE_MODEL_SCAN_SECONDS: '600' });
   await cp(bundled('digits'), path.join(models, 'digits/1/model.onnx'));
-  await until(() => modelOf('digits', ahead), 'the model');
+  await until(async () => (await modelOf('digits', ahead))?.default_version === 1, 'the model');
   expect((await predict(ahead, 'digits', [Array.from({ length: 64 }, () => 0)])).body).toMatchObject({ status: 'succeeded', version: 1 });
 });
 
@@ -144,6 +144,7 @@ test('a file at <name>/<version>/model.onnx is all that a repository needs', asy
   expect((await send(lone, 'GET', '/readyz')).status).toBe(503);
   await cp(fixture('dynamic-width'), path.join(models, 'doubled/7/model.onnx'));
   await until(async () => (await send(lone, 'GET', '/readyz')).status === 200, 'ready');
+  await until(async () => (await modelOf('doubled', lone))?.default_version === 7, 'the whole file');
   expect(await modelOf('doubled', lone)).toMatchObject({ pool: 'default', default_version: 7, aliases: {}, labels: [] });
   expect((await predict(lone, 'doubled', [[1, 3]])).body).toMatchObject({ status: 'succeeded', version: 7, outputs: { y: [[2, 6]] }, labels: null });
 });
@@ -171,9 +172,10 @@ test('models that fit the memory only one by one take turns, and one that never 
 
 test('a model that may only run on a device that is not there is refused, and one that may fall back runs on the CPU', async () => {
   for (const [name, providers] of [['only-cuda', '[cuda]'], ['cuda-or-cpu', '[cuda, cpu]']] as const) {
-    await cp(path.join(bundledModels, 'iris'), path.join(system.models, name), { recursive: true });
+    await mkdir(path.join(system.models, name));
     await writeFile(path.join(system.models, name, 'model.yaml'), `execution_providers: ${providers}\n`);
-    await until(() => modelOf(name), 'the model');
+    await cp(bundled('iris'), path.join(system.models, name, '1/model.onnx'));
+    await until(async () => (await modelOf(name))?.default_version === 1, 'the model');
   }
   const refused = await predict(system, 'only-cuda', iris, { max_attempts: 1 });
   expect(refused.body).toMatchObject({ status: 'failed', error: { type: '/problems/model-unavailable', detail: expect.stringContaining('the CPU is not among them (execution provider cannot be used: cuda: ') } });

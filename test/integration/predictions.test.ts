@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 let system: TestSystem;
 beforeAll(async () => { system = await startTestSystem(); });
@@ -161,24 +161,25 @@ test('unknown ids, paths and methods have their problems', async () => {
 });
 
 test('a deadline that passes before the run expires the prediction', async () => {
-  const worker = system.workers[0]?.pid as number;
-  process.kill(worker, 'SIGSTOP');
+  const thaw = freeze(system.workers[0]?.pid);
   const late = await post({ ...iris, deadline_ms: 1 });
   const inTime = await post({ ...iris, deadline_ms: 60_000 });
   await until(() => Date.now() > Date.parse(late.body.created_at) + 5, 'the deadline passes');
-  process.kill(worker, 'SIGCONT');
+  thaw();
   expect((await send(system, 'GET', `${late.body.urls.get}?wait=30`)).body).toMatchObject({ status: 'expired', started_at: null, outputs: null, error: { type: '/problems/deadline-exceeded' } });
   expect((await send(system, 'GET', `${inTime.body.urls.get}?wait=30`)).body.status).toBe('succeeded');
 });
 
 test('a canceled prediction stays canceled, and one that has ended cannot be canceled', async () => {
   const heavy = { model: 'digits-deep', inputs: Array.from({ length: 400 }, () => Array.from({ length: 64 }, () => 8)) };
+  const thaw = freeze(system.workers[0]?.pid);
   const blocking = await post(heavy);
   const { body } = await post(heavy);
   const waiting = send(system, 'GET', `${body.urls.get}?wait=60`);
   const canceled = await send(system, 'POST', body.urls.cancel);
   expect([canceled.status, canceled.body.status]).toEqual([200, 'canceled']);
   expect((await waiting).body).toMatchObject({ status: 'canceled', outputs: null });
+  thaw();
   expect((await send(system, 'POST', body.urls.cancel)).status).toBe(200);
   const other = await send(system, 'GET', `${blocking.body.urls.get}?wait=60`);
   expect(other.body.status).toBe('succeeded');

@@ -115,14 +115,14 @@ test.each([
 
 test('a right that the user lacks is named in the log, and the API says 503', async () => {
   const redis = await startTestRedis({ privately: true });
+  onTestFinished(() => redis.stop());
   const admin = new Redis(redis.adminUrl);
-  const system = await startTestSystem({ redisUrl: redis.url });
   onTestFinished(async () => {
-    await system.stop();
     await admin.acl('LOG', 'RESET');
     admin.disconnect();
-    await redis.stop();
   });
+  const system = await startTestSystem({ redisUrl: redis.url });
+  onTestFinished(() => system.stop());
   await admin.acl('SETUSER', 'millrace', '-hincrby');
   const answer = await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: iris });
   expect([answer.status, answer.body.type]).toEqual([503, '/problems/queue-unavailable']);

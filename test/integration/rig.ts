@@ -81,6 +81,18 @@ export function startApp(app: 'api' | 'autoscaler' | 'dispatcher' | 'worker', en
   return { child, logs, ended: once(child, 'close') as TestProcess['ended'] };
 }
 
+/** Stops a process until it is thawed, by the test's end at the latest: else nobody could end it. */
+export function freeze(pid: number | undefined): () => void {
+  process.kill(pid as number, 'SIGSTOP');
+  const thaw = () => {
+    try {
+      process.kill(pid as number, 'SIGCONT');
+    } catch { /* it has been killed */ }
+  };
+  onTestFinished(thaw);
+  return thaw;
+}
+
 /** Starts a worker beside those of the system, and waits until it claims. */
 export async function startWorker({ redisUrl, models }: TestSystem, env: Record<string, string> = {}): Promise<TestProcess & { readonly url: string }> {
   const worker = startApp('worker', { REDIS_URL: redisUrl, MILLRACE_MODELS: models, MILLRACE_METRICS_PORT: '0', ...env });

@@ -1,8 +1,8 @@
 // Sentinel: when the master dies or hangs, API and workers go on with the one that takes its place.
 import type { Prediction } from '@millrace/protocol';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startWatchedRedis, type WatchedRedis } from './redis-sentinel.ts';
-import { predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
 const heavy = Array.from({ length: 8 }, () => Array.from({ length: 64 }, (_, index) => index % 17));
@@ -30,7 +30,7 @@ async function endsOf(ids: readonly string[]): Promise<string[]> {
   for (const id of ids) {
     ends.push(await until(async () => {
       const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-      return status === 200 && String(body.status);
+      return status === 200 && body.completed_at !== null && String(body.status);
     }, id, 90));
   }
   return ends;
@@ -39,12 +39,11 @@ async function endsOf(ids: readonly string[]): Promise<string[]> {
 test('a killed master: what it had acknowledged and replicated is done, and new work is taken', async () => {
   const pids = [system.api.pid, system.workers[0]?.pid];
   const master = await redis.masterPid();
-  const worker = system.workers[0]?.pid as number;
-  process.kill(worker, 'SIGSTOP');
+  const thaw = freeze(system.workers[0]?.pid);
   const ids = await enqueue(200);
   await redis.replicated();
   process.kill(master, 'SIGKILL');
-  process.kill(worker, 'SIGCONT');
+  thaw();
   await redis.failedOver(master);
   expect(new Set(await endsOf(ids))).toEqual(new Set(['succeeded']));
   expect((await predict(system, 'iris', iris)).body.status).toBe('succeeded');
@@ -56,8 +55,7 @@ test('a master that hangs: nobody waits for it once another has taken its place'
   const ids = await enqueue(100);
   const master = await redis.masterPid();
   await redis.replicated();
-  process.kill(master, 'SIGSTOP');
-  onTestFinished(() => { process.kill(master, 'SIGCONT'); });
+  freeze(master);
   await redis.failedOver(master);
   expect(new Set(await endsOf(ids))).toEqual(new Set(['succeeded']));
   expect((await predict(system, 'iris', iris)).body.status).toBe('succeeded');

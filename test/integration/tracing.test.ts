@@ -1,8 +1,8 @@
 // Traces over the real processes: from a caller's request through queue and micro-batch to the receiver of its webhook.
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Receiver } from './receiver.ts';
-import { predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 import { type ReceivedSpan, TraceReceiver } from './trace-receiver.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
@@ -92,9 +92,7 @@ test('what fails says of what, and every attempt of a webhook is a span', async 
 
 test('a canceled prediction stays in its trace', async () => {
   const { traceId, headers } = caller();
-  const worker = system.workers[0]?.pid as number;
-  process.kill(worker, 'SIGSTOP');
-  onTestFinished(() => { process.kill(worker, 'SIGCONT'); });
+  freeze(system.workers[0]?.pid);
   const { body: accepted } = await send(system, 'POST', '/api/v1/predictions', { model: 'iris', inputs: iris, webhook: { url: `${webhooks.url}/canceled` } }, headers);
   await send(system, 'POST', `/api/v1/predictions/${accepted.id}/cancel`);
   const told = await until(() => webhooks.of(accepted.id)[0], 'the webhook');

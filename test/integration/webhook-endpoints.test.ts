@@ -33,6 +33,7 @@ async function register(more: object = {}): Promise<Answer['body']> {
 test('an endpoint is registered, read, changed, disabled, enabled and removed', async () => {
   const { status, headers, body } = await call('POST', endpoints, { url, description: 'of the test' });
   const where = `${endpoints}/${body.id}`;
+  onTestFinished(async () => { await call('DELETE', where); });
   expect([status, headers.get('location'), headers.get('cache-control')]).toEqual([201, where, 'no-store']);
   const { secret, ...made } = body;
   expect(secret).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/);

@@ -3,7 +3,7 @@ import { newSecret } from '@millrace/delivery';
 import { connect, DeliveryStore, type Endpoint, EndpointStore, type Redis } from '@millrace/queue';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { Receiver, verify } from './receiver.ts';
-import { freePort, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { freePort, freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
 let system: TestSystem;
@@ -13,7 +13,7 @@ let endpoints: EndpointStore;
 let deliveries: DeliveryStore;
 
 beforeAll(async () => {
-  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,0.8', MILLRACE_WEBHOOK_DISABLE_SECONDS: '5', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '5' } });
+  system = await startTestSystem({ env: { MILLRACE_WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8', MILLRACE_WEBHOOK_RETRY_SECONDS: '0.2,0.4,3', MILLRACE_WEBHOOK_DISABLE_SECONDS: '60', MILLRACE_WEBHOOK_TIMEOUT_SECONDS: '5' } });
   redis = connect({ redisUrl: system.redisUrl }, 'worker', () => {});
   endpoints = new EndpointStore(redis);
   deliveries = new DeliveryStore(redis, 3600);
@@ -91,7 +91,7 @@ test('410 disables an endpoint, nothing but failures disables one too, and other
   expect(told.body).toMatchObject({ type: 'endpoint.disabled', data: { reason: 'gone', url: gone.url } });
 
   const failing = await endpointAt('/failing');
-  await endpoints.changeHealth(failing, () => ({ failingSince: Date.now() - 10_000 }));
+  await endpoints.changeHealth(failing, () => ({ failingSince: Date.now() - 100_000 }));
   receiver.answer = ({ path }) => (path === '/failing' ? 500 : 204);
   const { body: { id } } = await predict(system, 'iris', iris);
   await until(() => at('/watcher').find(({ body }) => body.data.endpoint_id === failing.id), 'the second event');
@@ -133,8 +133,8 @@ test('a host that does not answer delays nobody else', async () => {
   silent.answer = () => 'answered';
   await endpoints.create({ tenant: 'default', url: `${silent.url}/silent`, description: '', events: ['prediction.completed'], payload: 'thin' }, newSecret(), { createdAt: Date.now(), most: 50 }).then((endpoint) => onTestFinished(() => endpoints.remove(endpoint as Endpoint)));
   const sent = await Promise.all(Array.from({ length: 60 }, () => predict(system, 'iris', iris)));
-  await until(() => sent.every(({ body: { id } }) => receiver.of(id).some(({ path }) => path === '/healthy')), 'the healthy ones', 10);
-  expect(silent.received.length).toBeLessThanOrEqual(8);
+  await until(() => sent.every(({ body: { id } }) => receiver.of(id).some(({ path }) => path === '/healthy')), 'the healthy ones');
+  expect(silent.received.length).toBeLessThanOrEqual(16);
 });
 
 const tenantSecret = async () => (await send(system, 'GET', '/api/v1/webhook-secret')).body.secret as string;
@@ -146,9 +146,11 @@ test('the webhook that a request names is told of every end, and of the start wh
   const { body: completed } = await predict(system, 'iris', iris, { webhook });
   const { body: expired } = await predict(system, 'digits-deep', pixels, { webhook, deadline_ms: 1 });
   const { body: failed } = await predict(system, 'fails-on-negative', [[-1]], { webhook });
-  const { body: { id: canceled } } = await send(system, 'POST', '/api/v1/predictions', { model: 'digits-deep', inputs: Array.from({ length: 200 }, () => pixels[0]), webhook });
+  const thaw = freeze(system.workers[0]?.pid);
+  const { body: { id: canceled } } = await send(system, 'POST', '/api/v1/predictions', { model: 'digits-deep', inputs: pixels, webhook });
   const { status } = await send(system, 'POST', `/api/v1/predictions/${canceled}/cancel`);
   expect(status).toBe(200);
+  thaw();
   const types = (id: string) => new Set(receiver.of(id).map(({ body }) => body.type));
   await until(() => types(completed.id).has('prediction.completed') && types(completed.id).has('prediction.started'), 'start and completion');
   await until(() => types(expired.id).has('prediction.expired'), 'the expiry');
@@ -188,8 +190,7 @@ test('a test event arrives, and dead deliveries are recovered once the endpoint 
   onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
   const since = new Date().toISOString();
   expect((await send(system, 'POST', `/api/v1/webhook-endpoints/${endpoint.id}/test`)).status).toBe(202);
-  const [sample] = await until(() => at('/recovered').length > 0 && at('/recovered'), 'the test event');
-  expect(sample?.body.type).toBe('endpoint.test');
+  await until(() => at('/recovered').some(({ body }) => body.type === 'endpoint.test'), 'the test event');
   await endpoints.changeHealth({ id: endpoint.id, tenant: 'default' }, () => ({ failingSince: 1, disabled: { at: Date.now(), reason: 'failing' } }));
   const { body: { id } } = await predict(system, 'iris', iris);
   await until(async () => (await send(system, 'GET', `/api/v1/deliveries?prediction_id=${id}&status=dead`)).body.deliveries.length === 1, 'the dead delivery');
@@ -225,6 +226,7 @@ test('what waits for an endpoint goes to its new URL, whatever the old host is l
 
 test('deliveries that lead nowhere cost others at their host nothing', async () => {
   const { body: endpoint } = await send(system, 'POST', '/api/v1/webhook-endpoints', { url: `${receiver.url}/fails` });
+  onTestFinished(async () => { await send(system, 'DELETE', `/api/v1/webhook-endpoints/${endpoint.id}`); });
   receiver.answer = ({ path }) => (path === '/fails' ? 500 : 204);
   const sent = await Promise.all(Array.from({ length: 12 }, () => predict(system, 'iris', iris)));
   await until(() => at('/fails').length >= 10, 'failures');

@@ -21,11 +21,9 @@ export class ClaimReader {
   /** The version that a job names, proven by its digest; looks again where the repository may just have changed. */
   async version(model: ModelVersionId): Promise<ModelVersion | MillraceError> {
     const { repository } = this.#options;
-    let found = repository.find(model);
-    if (found?.id.digest !== model.digest) {
-      await repository.scan();
-      found = repository.find(model);
-    }
+    // A scan that is under way may have begun before the change.
+    for (let looks = 0; looks < 2 && repository.find(model)?.id.digest !== model.digest; looks++) await repository.scan();
+    const found = repository.find(model);
     const name = versionName(model);
     if (!found) return new MillraceError('model-unavailable', `${name} is not in this worker’s repository`);
     if (found.id.digest !== model.digest) return new MillraceError('model-changed', `${name} is another file here than the one that the API read`);

@@ -93,7 +93,7 @@ describe('the embedded Redis', () => {
     const [pid] = await once(createInterface({ input: owner.stdout }), 'line');
     owner.kill('SIGKILL');
 
-    const next = await start({ dataDir });
+    const next = await vi.waitFor(() => start({ dataDir }), { timeout: 20_000 });
     expect(next.pid).not.toBe(Number(pid));
   });
 });
