@@ -126,7 +126,10 @@ export class BackfillRun {
       },
       onRetry: (_chunk, code) => this.#options.tell({ kind: 'chunk retried', reason: code }),
     });
-    this.#expectedRows = this.#progress.rows.total ?? plan.source.rowGroups?.flat().reduce((sum, rows) => sum + rows, 0);
+    // Parquet says it before anything is staged.
+    const total = plan.source.rowGroups?.flat().reduce((sum, rows) => sum + rows, 0) ?? this.#progress.rows.total;
+    if (total !== undefined) this.#progress = { ...this.#progress, rows: { ...this.#progress.rows, total } };
+    this.#expectedRows = total;
     await this.#learn();
     await this.#noting(feed, together(signal, (either) => this.#stage(plan, parts, feed, either), (either) => feed.run(either)));
     await this.#drain(signal);
@@ -138,7 +141,7 @@ export class BackfillRun {
     const { chunkRows } = this.#record.spec;
     const onProgress = ({ rows, bytes, totalBytes }: StageProgress) => {
       this.#progress = { ...this.#progress, bytesRead: bytes };
-      if (!plan.source.rowGroups && bytes > 0) this.#expectedRows = rows * totalBytes / bytes;
+      if (this.#progress.rows.total === undefined && bytes > 0) this.#expectedRows = rows * totalBytes / bytes;
     };
     const sized = chunkRows === undefined && { rowsAfter: (rows: number) => rowsOfChunk(rows, this.#secondsPerRow) };
     let begunAt = performance.now();

@@ -9,7 +9,7 @@ import { assemble } from './assemble.ts';
 import { forgetPart, writePart } from './part.ts';
 import { type Chunk, isText } from './plan.ts';
 import { addPart, hasTooManyErrors, nothingDone, readParts, readPlan, writePlan } from './progress.ts';
-import { discardBlock, readTotals } from './stage.ts';
+import { discardBlock, readTotals, stage } from './stage.ts';
 import { addPairs, facts, outcomeOf, Trial } from './trial.ts';
 import { WorkFolder } from './work-place.ts';
 
@@ -45,6 +45,29 @@ test('a coordinator that died goes on behind the last chunk it staged', async ()
   for (const chunk of staged) await trial.runChunk(plan, chunk);
   await trial.assemble(plan);
   expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual(Array.from({ length: 50 }, (_, index) => [index + 1, index + 1]));
+});
+
+test.each(['csv', 'parquet'])('%s: chunks of another size go on where the ones before ended', async (format) => {
+  const input = format === 'csv'
+    ? await trial.put('in.csv', `a,b\n${rows(50)}`)
+    : await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(5000) t(i)', ', ROW_GROUP_SIZE 2048');
+  const total = format === 'csv' ? 50 : 5000;
+  const plan = await trial.check(job(input), { limits: { rows: total / 5 } });
+  const staged = (least: number) => stage(plan, { work: trial.work, rowsAfter: (before) => Math.max(least, before / 10) });
+  const first: Chunk[] = [];
+  for await (const chunk of staged(total / 50)) if (first.push(chunk) === 3) break;
+  const all = await Array.fromAsync(staged(total));
+  expect(all.slice(0, 3)).toEqual(first);
+  expect(await Array.fromAsync(staged(1))).toEqual(all);
+  let next = 1;
+  for (const { firstRow, rows: count } of all) {
+    expect([firstRow, count > 0, count <= total / 5]).toEqual([next, true, true]);
+    next += count;
+  }
+  expect([next, Math.max(...first.map(({ rows: count }) => count)) < (all.at(-2)?.rows as number)]).toEqual([total + 1, true]);
+  for (const chunk of all) await trial.runChunk(plan, chunk);
+  await trial.assemble(plan);
+  expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual(Array.from({ length: total }, (_, index) => [index + 1, index + 1]));
 });
 
 test('gz: the offset counts what was decompressed', async () => {
