@@ -31,9 +31,9 @@ export async function readParts(work: WorkPlace): Promise<ReadonlyMap<number, Pa
 
 const planName = 'plan.json';
 
-/** Written once, before the first chunk. */
+/** Before the first chunk. The first one that is written counts, whoever else comes with another. */
 export async function writePlan(work: WorkPlace, plan: Plan): Promise<void> {
-  await work.writeText(planName, JSON.stringify(plan));
+  await work.writeFirst(planName, JSON.stringify(plan));
 }
 
 /** Undefined where there is no backfill in this place. */

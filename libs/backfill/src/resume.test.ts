@@ -70,6 +70,30 @@ test.each(['csv', 'parquet'])('%s: chunks of another size go on where the ones b
   expect((await trial.readJson('out.ndjson')).map(({ row, sum }) => [row, sum])).toEqual(Array.from({ length: total }, (_, index) => [index + 1, index + 1]));
 });
 
+test.each(['csv', 'csv.gz', 'parquet'])('%s: two who stage at the same time, each with its own idea of sizes, give the same chunks', async (format) => {
+  const { gzipSync } = await import('node:zlib');
+  const input = format === 'parquet'
+    ? await trial.parquet('in.parquet', 'SELECT i::FLOAT AS a, 1::FLOAT AS b FROM range(300) t(i)')
+    : await trial.put(`in.${format}`, format === 'csv' ? `a,b\n${rows(300)}` : gzipSync(`a,b\n${rows(300)}`));
+  const plan = await trial.check(job(input));
+  const chunksOf = (size: number) => Array.fromAsync(stage(plan, { work: trial.work, rowsAfter: () => size }));
+  const [one, another] = await Promise.all([chunksOf(7), chunksOf(11)]);
+  expect(another).toEqual(one);
+  expect(await chunksOf(300)).toEqual(one);
+  for (const chunk of one) await trial.runChunk(plan, chunk);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 300, output: 300 } });
+  expect((await trial.readJson('out.ndjson')).map(({ sum }) => sum)).toEqual(Array.from({ length: 300 }, (_, index) => index + 1));
+  // Of blocks that lost nothing stays.
+  expect(await trial.work.list('blocks')).toHaveLength(format === 'csv.gz' ? one.length : 0);
+});
+
+test('a record that is gone is missed, and nothing is staged in its place', async () => {
+  const plan = await trial.check(job(await trial.put('in.csv', `a,b\n${rows(50)}`)), { limits: { rows: 10 } });
+  await Array.fromAsync(trial.chunks(plan));
+  await rm(trial.path('work/chunks/00000002.json'));
+  await expect(Array.fromAsync(trial.chunks(plan))).rejects.toMatchObject({ code: 'storage-unavailable', message: 'chunks/00000002.json is gone, or is not what was written there' });
+});
+
 test('gz: the offset counts what was decompressed', async () => {
   const { gzipSync } = await import('node:zlib');
   const input = await trial.put('in.csv.gz', gzipSync(`a,b\n${rows(30)}`));
@@ -274,8 +298,8 @@ test('only text that does not stand in its file as it is read is copied, and onl
   };
   const { gzipSync } = await import('node:zlib');
   expect(await staged('plain.csv', `a,b\n${rows(10)}`)).toEqual([]);
-  expect(await staged('zipped.csv.gz', gzipSync(`a,b\n${rows(10)}`))).toEqual(['00000000.csv']);
-  expect(await staged('recoded.csv', `a,b\n${rows(10)}`, 'latin-1')).toEqual(['00000000.csv']);
+  expect(await staged('zipped.csv.gz', gzipSync(`a,b\n${rows(10)}`))).toEqual([expect.stringMatching(/^00000000-[0-9a-f]{8}\.csv$/)]);
+  expect(await staged('recoded.csv', `a,b\n${rows(10)}`, 'latin-1')).toEqual([expect.stringMatching(/^00000000-[0-9a-f]{8}\.csv$/)]);
 });
 
 test('counts what failed against what the job allows', async () => {

@@ -5,6 +5,7 @@
 // numbers: cutting takes 0.2 s of CPU and reading the blocks 1.5 s; staging as Parquet took 2.0 s and reading that 0.2 s.
 // What workers can read where it is, is not copied at all: the chunks of plain files are ranges of their bytes, and of
 // Parquet ranges of rows. Compressed and recoded text, and text in an object store, is written into blocks.
+import { randomUUID } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { MillraceError } from '@millrace/protocol';
 import { beginning, type Block, type Cursor, cutBlocks } from './blocks.ts';
@@ -45,17 +46,24 @@ export function chunkName(index: number): string {
 
 /**
  * Stages what is not staged yet and gives all chunks in order, the staged ones first; each is durable when it is given.
+ * Two who stage at the same time give the same chunks, though they would cut otherwise.
  * It reads no further than its consumer asks. Throws MillraceError `input-changed`, `unreadable-input`, `storage-unavailable`.
  */
 export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<Chunk> {
   const { work, objects } = options;
-  const staged = await stagedRecords(work);
-  const totals = await readTotals(work);
-  // Of the other files, what is staged stands in blocks.
-  const readInPlace = plan.source.files.filter((file) => plan.source.format === 'parquet' || standsInPlace(file, plan.source.encoding));
-  if (staged.length > 0) for (const file of readInPlace) await checkUnchanged(file, objects);
-  for (const { chunk } of staged) yield chunk;
-  if (totals?.chunks !== staged.length) yield* stageRest(plan, staged.at(-1)?.next ?? beginning, options);
+  for (let given = 0; ;) {
+    const staged = await stagedRecords(work);
+    const totals = await readTotals(work);
+    // Of the other files, what is staged stands in blocks.
+    const readInPlace = plan.source.files.filter((file) => plan.source.format === 'parquet' || standsInPlace(file, plan.source.encoding));
+    if (staged.length > 0) for (const file of readInPlace) await checkUnchanged(file, objects);
+    for (const { chunk } of staged.slice(given)) yield chunk;
+    given = staged.length;
+    if (totals?.chunks === given) return;
+    const more = yield* stageRest(plan, staged.at(-1)?.next ?? beginning, options);
+    if (more === undefined) return;
+    given += more;
+  }
 }
 
 export interface Totals {
@@ -82,15 +90,16 @@ export async function discardBlock({ data }: Chunk, work: WorkPlace): Promise<vo
   if ('block' in data) await work.remove([data.block]);
 }
 
-/** Those without a gap before them: what comes after one is staged again. */
 async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> {
-  const names = await work.list('chunks');
-  const gap = names.findIndex((name, index) => name !== `${chunkName(index)}.json`);
-  const texts = await readTexts(work, names.slice(0, gap === -1 ? names.length : gap).map((name) => `chunks/${name}`));
-  return texts.filter((text) => text !== undefined).map((text) => JSON.parse(text) as StagedRecord);
+  const texts = await readTexts(work, (await work.list('chunks')).map((name) => `chunks/${name}`));
+  const records = texts.filter((text) => text !== undefined).map((text) => JSON.parse(text) as StagedRecord);
+  const broken = records.findIndex(({ chunk: { index, firstRow } }, place) => index !== place || firstRow !== (records[place - 1]?.next.rows ?? 0) + 1);
+  if (broken !== -1) throw new MillraceError('storage-unavailable', `chunks/${chunkName(broken)}.json is gone, or is not what was written there`);
+  return records;
 }
 
-async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk> {
+/** Stages behind `from` to the input's end, or until somebody else has staged the next chunk: then it returns how many it has given. */
+async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk, number | undefined> {
   const { source: { files }, data: { input: { uri } } } = plan;
   const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   let bytes = files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -98,37 +107,51 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
     bytes += count;
   };
   let end = from;
-  const writing: Promise<Chunk>[] = [];
+  let given = 0;
+  let last: Promise<Chunk | undefined> | undefined;
+  const writing: Promise<Chunk | undefined>[] = [];
   try {
     for await (const block of cutBlocks(plan, { objects, from, signal, onRead, rowsAfter })) {
       end = block.next;
       onProgress?.({ rows: end.rows, bytes: Math.min(bytes, totalBytes), totalBytes });
-      const written = stageBlock(block, plan, work);
-      written.catch(() => undefined); // It is awaited below, in its turn.
-      writing.push(written);
-      if (writing.length > writesAhead) yield await (writing.shift() as Promise<Chunk>);
+      last = stageBlock(block, { plan, work, before: last });
+      last.catch(() => undefined); // It is awaited below, in its turn.
+      writing.push(last);
+      if (writing.length <= writesAhead) continue;
+      const chunk = await writing.shift();
+      if (!chunk) return given;
+      given++;
+      yield chunk;
     }
-    while (writing.length > 0) yield await (writing.shift() as Promise<Chunk>);
+    for (const written of writing) {
+      const chunk = await written;
+      if (!chunk) return given;
+      given++;
+      yield chunk;
+    }
   } finally {
     await Promise.allSettled(writing);
   }
   if (end.rows === 0) throw new MillraceError('unreadable-input', `${uri} has no rows`);
   await work.writeText(totalsName, JSON.stringify({ chunks: end.chunk, rows: end.rows } satisfies Totals));
+  return undefined;
 }
 
-async function stageBlock(block: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
-  const { from, next } = block;
+/** Undefined where somebody else has staged this chunk or the one before it. Records are written in order: each begins where the one before it ends, whoever wrote that. */
+async function stageBlock(block: Block, { plan, work, before }: { readonly plan: Plan; readonly work: WorkPlace; readonly before: Promise<Chunk | undefined> | undefined }): Promise<Chunk | undefined> {
   const chunk = await chunkOf(block, plan, work);
-  await work.writeText(`chunks/${chunkName(from.chunk)}.json`, JSON.stringify({ chunk, next } satisfies StagedRecord));
-  return chunk;
+  const isNext = before === undefined || await before !== undefined;
+  if (isNext && await work.writeFirst(`chunks/${chunkName(chunk.index)}.json`, JSON.stringify({ chunk, next: block.next } satisfies StagedRecord))) return chunk;
+  await discardBlock(chunk, work);
+  return undefined;
 }
 
-/** What stands in a file as it is stays there; all other is written into a block. */
+/** What stands in a file as it is stays there; all other is written into a block, which has a name of its own. */
 async function chunkOf({ from, rows, text }: Block, plan: Plan, work: WorkPlace): Promise<Chunk> {
   const { chunk: index, file, offset } = from;
   if (!text) return { index, firstRow: from.rows + 1, rows, file, firstLine: 0, data: { offset } };
   const { pieces, ...size } = text;
-  const block = `blocks/${chunkName(index)}.${plan.source.format}`;
+  const block = `blocks/${chunkName(index)}-${randomUUID().slice(0, 8)}.${plan.source.format}`;
   if (pieces) await writeBlock(block, pieces, work);
   return { index, firstRow: from.rows + 1, rows, file, firstLine: from.lines + 1, data: pieces ? { block, ...size } : { firstByte: offset, ...size } };
 }
