@@ -5,7 +5,7 @@ import path from 'node:path';
 import { ObjectStore } from '@millrace/backfill';
 import type { Backfill } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { buildTimeoutMs, type S3Server, startS3Server } from '../../libs/backfill/src/s3-server.ts';
+import { type S3Server, startS3Server } from '../../libs/backfill/src/s3-server.ts';
 import { runDirect } from './direct.ts';
 import { bundledModels, send, startTestSystem, type TestSystem, until } from './rig.ts';
 
@@ -14,7 +14,7 @@ let store: ObjectStore;
 let system: TestSystem;
 
 beforeAll(async () => {
-  server = await startS3Server(process.env);
+  server = await startS3Server(process.env['MILLRACE_VERSITYGW']);
   store = new ObjectStore(server.options);
   const { endpoint, region, accessKey = '', secretKey = '' } = server.options;
   const at = (folder: string) => `s3://${server.bucket}/${folder}`;
@@ -25,7 +25,7 @@ beforeAll(async () => {
       MILLRACE_BACKFILL_WORK: at('work'), MILLRACE_BACKFILL_INPUTS: at('in'), MILLRACE_BACKFILL_OUTPUTS: at('out'), MILLRACE_BACKFILL_THREADS: '1',
     },
   });
-}, buildTimeoutMs);
+});
 afterAll(async () => {
   await system.stop();
   await server.close();

@@ -50,7 +50,7 @@ test('a prediction that crashes the native side fails after its second kill, and
   expect(deaths(system)).toBe(3);
   // A process that dies may take its last line with it, so a start can be missing here.
   const runs = runsOf(system);
-  expect(Math.max(...ids.map((id) => runs.get(id) ?? 0))).toBe(2);
+  expect(Math.max(...ids.map((id) => runs.get(id) ?? 0))).toBeLessThanOrEqual(2);
   expect((await endsOf(system, ids)).map((end) => JSON.stringify(end))).toEqual(ends.map((end) => JSON.stringify(end)));
 });
 

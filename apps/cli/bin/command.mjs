@@ -37,12 +37,19 @@ export function run(command, args, { failure, ...options }) {
  * An expected failure is told in its own words; a bug keeps its stack.
  *
  * @param {unknown} error
- * @returns {never}
  */
-export function reportAndExit(error) {
+export function report(error) {
   if (!(error instanceof SetUpFailure)) throw error;
   if (error.output !== '') process.stderr.write(`${error.output}\n`);
   say(error.message);
+}
+
+/**
+ * @param {unknown} error
+ * @returns {never}
+ */
+export function reportAndExit(error) {
+  report(error);
   process.exit(1);
 }
 

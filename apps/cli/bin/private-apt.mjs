@@ -72,21 +72,36 @@ const aptCommands = `
  */
 export function installFromApt(wanted, env = process.env) {
   const { title, advice } = wanted;
-  if (!['apt-get', 'dpkg-deb'].every((tool) => isOnPath(tool, env))) throw new SetUpFailure(`There is no ${title} here. ${advice}`);
   const folder = privateFolders(wanted.folder, env).find(canBeMade);
   if (folder === undefined) throw new SetUpFailure(`There is no folder to write a private ${title} to. ${advice}`);
-  say(`downloading a private ${title}, once; nothing in the system changes`);
-  const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-apt-'));
   const staged = `${folder}.${process.pid}`;
   try {
-    unpack(download(scratch, wanted, env), path.join(staged, 'root'), wanted);
+    unpackFromApt(wanted, path.join(staged, 'root'), env);
     writeWrapper(staged, wanted.program);
     // Renamed into place whole, so that an interrupted set-up never leaves half a program to be found.
     rmSync(folder, { recursive: true, force: true });
     renameSync(staged, folder);
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
     rmSync(staged, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Unpacks packages, and what they need where the system lacks it, into a folder; throws SetUpFailure where that cannot be done.
+ *
+ * @param {Pick<PrivateProgram, 'title' | 'packages' | 'advice'>} wanted
+ * @param {string} root
+ * @param {NodeJS.ProcessEnv} env
+ */
+export function unpackFromApt(wanted, root, env) {
+  const { title, advice } = wanted;
+  if (!['apt-get', 'dpkg-deb'].every((tool) => isOnPath(tool, env))) throw new SetUpFailure(`There is no ${title} here. ${advice}`);
+  say(`downloading a private ${title}, once; nothing in the system changes`);
+  const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-apt-'));
+  try {
+    unpack(download(scratch, wanted, env), root, wanted);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
   }
 }
 
@@ -110,7 +125,7 @@ function canBeMade(folder) {
 
 /**
  * @param {string} scratch
- * @param {PrivateProgram} wanted
+ * @param {Pick<PrivateProgram, 'title' | 'packages' | 'advice'>} wanted
  * @param {NodeJS.ProcessEnv} env
  * @returns {string[]} the files of the packages, and of those of their dependencies that the system lacks
  */
@@ -165,7 +180,7 @@ Dir::Cache::archives "archives";
 /**
  * @param {string[]} files
  * @param {string} root
- * @param {PrivateProgram} wanted
+ * @param {Pick<PrivateProgram, 'advice'>} wanted
  */
 function unpack(files, root, { advice }) {
   makeFolder(root);

@@ -4,9 +4,10 @@
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { reportAndExit, run, say, SetUpFailure } from './command.mjs';
+import { report, reportAndExit, run, say, SetUpFailure } from './command.mjs';
 import { installFromApt } from './private-apt.mjs';
 import { findRedisServer } from './redis-server.mjs';
+import { findOrInstallVersitygw } from './versitygw.mjs';
 import { findOrInstallWrk } from './wrk.mjs';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
@@ -95,4 +96,12 @@ function installRedis() {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   await setUp().catch(reportAndExit);
+  // What only tests need: those of object stores say so where it is missing.
+  if (process.argv.includes('--tests')) {
+    try {
+      findOrInstallVersitygw();
+    } catch (error) {
+      report(error);
+    }
+  }
 }

@@ -1,18 +1,12 @@
-// For tests: a real S3 server, versitygw (https://github.com/versity/versitygw), over a folder. It is taken from PATH, or
-// built once by the Go toolchain into node_modules/.cache.
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+// For tests: a real S3 server, versitygw (https://github.com/versity/versitygw), over a folder.
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ObjectStoreOptions } from './object-store.ts';
-
-const version = 'v1.8.0';
-/** Building takes a minute or two, once. */
-export const buildTimeoutMs = 600_000;
 
 export interface S3Server {
   readonly options: ObjectStoreOptions;
@@ -24,9 +18,9 @@ export interface S3Server {
   close(): Promise<void>;
 }
 
-/** `env` is this process's: where programs are, and what Go needs. */
-export async function startS3Server(env: NodeJS.ProcessEnv): Promise<S3Server> {
-  const program = findProgram(env);
+/** `program`: the path of a versitygw, which `npm test` looks for, or builds. */
+export async function startS3Server(program: string | undefined): Promise<S3Server> {
+  if (!program) throw new Error('the tests of object stores need versitygw: run `npm run setup -- --tests`, or put it on the PATH');
   const folder = await mkdtemp(join(tmpdir(), 'millrace-s3-'));
   const port = await freePort();
   const bucket = 'rows';
@@ -58,19 +52,6 @@ export async function startS3Server(env: NodeJS.ProcessEnv): Promise<S3Server> {
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-function findProgram(env: NodeJS.ProcessEnv): string {
-  const cache = join(import.meta.dirname, '../../../node_modules/.cache/millrace');
-  const folders = [...(env.PATH ?? '').split(delimiter), cache];
-  const found = folders.map((folder) => join(folder, 'versitygw')).find((path) => existsSync(path));
-  if (found !== undefined) return found;
-  try {
-    execFileSync('go', ['install', `github.com/versity/versitygw/cmd/versitygw@${version}`], { env: { ...env, GOBIN: cache, CGO_ENABLED: '0' }, stdio: ['ignore', 'ignore', 'pipe'], timeout: buildTimeoutMs });
-  } catch (cause) {
-    throw new Error(`the tests of object stores need versitygw ${version} on PATH, or Go to build it`, { cause });
-  }
-  return join(cache, 'versitygw');
 }
 
 async function answers(port: number): Promise<boolean> {
