@@ -87,6 +87,17 @@ test.each(['csv', 'csv.gz', 'parquet'])('%s: two who stage at the same time, eac
   expect(await trial.work.list('blocks')).toHaveLength(format === 'csv.gz' ? one.length : 0);
 });
 
+test('a record that was written although it was said to be taken keeps its block', async () => {
+  const { gzipSync } = await import('node:zlib');
+  const plan = await trial.check(job(await trial.put('in.csv.gz', gzipSync(`a,b\n${rows(30)}`))), { limits: { rows: 10 } });
+  const writeFirst = trial.work.writeFirst.bind(trial.work);
+  trial.work.writeFirst = async (name, text) => await writeFirst(name, text) && !name.startsWith('chunks/');
+  const chunks = await Array.fromAsync(trial.chunks(plan));
+  expect([chunks.length, (await trial.work.list('blocks')).length]).toEqual([3, 3]);
+  for (const chunk of chunks) await trial.runChunk(plan, chunk);
+  expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 30, output: 30 } });
+});
+
 test('a record that is gone is missed, and nothing is staged in its place', async () => {
   const plan = await trial.check(job(await trial.put('in.csv', `a,b\n${rows(50)}`)), { limits: { rows: 10 } });
   await Array.fromAsync(trial.chunks(plan));

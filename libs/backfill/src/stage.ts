@@ -141,7 +141,15 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
 async function stageBlock(block: Block, { plan, work, before }: { readonly plan: Plan; readonly work: WorkPlace; readonly before: Promise<Chunk | undefined> | undefined }): Promise<Chunk | undefined> {
   const chunk = await chunkOf(block, plan, work);
   const isNext = before === undefined || await before !== undefined;
-  if (isNext && await work.writeFirst(`chunks/${chunkName(chunk.index)}.json`, JSON.stringify({ chunk, next: block.next } satisfies StagedRecord))) return chunk;
+  if (isNext) {
+    const [name, record] = [`chunks/${chunkName(chunk.index)}.json`, JSON.stringify({ chunk, next: block.next } satisfies StagedRecord)];
+    if (await work.writeFirst(name, record)) return chunk;
+    // The answer to a write that was taken may have been lost, and the write repeated: then the record is this one.
+    const taken = await work.readText(name);
+    if (taken === record) return chunk;
+    // A write may still be under way whose record would name the block.
+    if (taken === undefined) return undefined;
+  }
   await discardBlock(chunk, work);
   return undefined;
 }
