@@ -33,7 +33,7 @@ test('rows that are still to be queued count: an empty pool grows to its most, a
   }, 'more to come than is queued');
   expect(await (await fetch(`${rig.system.url}/metrics`)).text()).toMatch(/millrace_queue_rows\{[^}]*model="digits-deep"[^}]*state="to_come"[^}]*\} [1-9]/);
   expect((await ends(rig, id, 120)).progress).toMatchObject({ state: 'completed', rows: { total: count, done: count, failed: 0 } });
-  expect((await readDemand(rig.redis, 'default')).toCome).toEqual({ models: new Map(), oldestSeconds: 0 });
+  expect((await readDemand(rig.redis, 'default')).toCome).toEqual({ rows: 0, models: new Map(), ageSeconds: 0 });
   await until(() => desired().at(-1) === 0, 'no worker is wanted');
 });
 

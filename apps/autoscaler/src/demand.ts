@@ -13,15 +13,14 @@ export function demandOf(redis: Redis, pool: string, now: () => number): () => P
     const demand = await readDemand(redis, pool);
     const { backlogSeconds, arrivingPerSecond } = sampler.note(demand);
     const { lanes: { online, bulk }, toCome } = demand;
-    const rowsToCome = [...toCome.models.values()].reduce((sum, rows) => sum + rows, 0);
     const ready = demand.replicas.filter(({ state }) => state === 'ready');
     if (ready.length > 0) threadsPerReplica = ready.reduce((sum, { threads }) => sum + threads, 0) / ready.length;
     return {
       measuredAt,
-      rows: { online: online.rows, bulk: bulk.rows + rowsToCome },
+      rows: { online: online.rows, bulk: bulk.rows + toCome.rows },
       backlogSeconds,
       onlineArrivingPerSecond: arrivingPerSecond.online,
-      oldestSeconds: { online: online.oldestSeconds, bulk: Math.max(bulk.oldestSeconds, toCome.oldestSeconds) },
+      oldestSeconds: { online: online.oldestSeconds, bulk: Math.max(bulk.oldestSeconds, toCome.ageSeconds) },
       ready: ready.length,
       threadsPerReplica,
     };

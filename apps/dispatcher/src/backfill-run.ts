@@ -225,12 +225,13 @@ export class BackfillRun {
     await this.#write(moved(this.#progress, 'failed', { completedAt: Date.now(), rows: await this.#recounted(), error: problemOf(failure) }));
   }
 
-  /** Takes back what no worker has claimed, and waits for what one has. */
+  /** Takes back what is to come and what no worker has claimed, and waits for what one has. */
   async #drain(signal: AbortSignal): Promise<void> {
-    const { id } = this.#record;
+    const { id, spec: { model } } = this.#record;
     for (;;) {
       // Another coordinator's chunks are not to be touched.
       await this.#held.extend();
+      await this.#chunks.tellToCome(id, model, 0);
       if (await this.#chunks.drain(id)) return;
       await delay(drainMs, undefined, { signal });
     }
@@ -252,8 +253,10 @@ export class BackfillRun {
       const { rowsPerSecond: _before, ...progress } = this.#progress;
       await this.#write({ ...progress, rows: this.#rows(), ...(rowsPerSecond !== undefined && { rowsPerSecond }) });
       if (ended) return;
-      const toCome = Math.round((this.#expectedRows ?? 0) - this.#tally.rows - feed.queuedRows);
-      await this.#chunks.tellToCome(id, model, Math.max(0, toCome));
+      // Until the staging has got somewhere, what a coordinator before this one has told still holds.
+      if (this.#expectedRows !== undefined) {
+        await this.#chunks.tellToCome(id, model, Math.max(0, Math.round(this.#expectedRows - this.#tally.rows - feed.queuedRows)));
+      }
       await this.#learn();
     };
     const timer = setInterval(() => { note().catch(() => { /* the lease's holder hears of it */ }); }, noteMs);
@@ -262,7 +265,6 @@ export class BackfillRun {
     } finally {
       ended = true;
       clearInterval(timer);
-      await this.#chunks.tellToCome(id, model, 0).catch(() => { /* it counts no more after a minute */ });
     }
   }
 

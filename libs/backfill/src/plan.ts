@@ -74,7 +74,7 @@ export interface Plan {
   readonly limits: ChunkLimits;
 }
 
-/** Fixed at the start, so that a resumed backfill cuts where it would have cut before. */
+/** Fixed at the start; how many rows a chunk has within them may differ from one to the next. */
 export interface ChunkLimits {
   readonly rows: number;
   readonly bytes: number;

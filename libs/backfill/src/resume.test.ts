@@ -98,6 +98,15 @@ test('a record that was written although it was said to be taken keeps its block
   expect(await trial.assemble(plan)).toMatchObject({ rows: { input: 30, output: 30 } });
 });
 
+test('how far it is tells about how many rows there are, from the first chunk on and behind any', async () => {
+  const plan = await trial.check(job(await trial.put('in.csv', `a,b\n${rows(1000, 1000)}`)), { limits: { rows: 10 } });
+  const estimates: number[] = [];
+  const staged = () => stage(plan, { work: trial.work, onProgress: ({ rows: so, bytes, totalBytes }) => estimates.push(Math.round(so * totalBytes / bytes)) });
+  for await (const chunk of staged()) if (chunk.index === 49) break;
+  await Array.fromAsync(staged());
+  expect([estimates.length, Math.min(...estimates) > 900, Math.max(...estimates) <= 1000]).toEqual([100, true, true]);
+});
+
 test('a record that is gone is missed, and nothing is staged in its place', async () => {
   const plan = await trial.check(job(await trial.put('in.csv', `a,b\n${rows(50)}`)), { limits: { rows: 10 } });
   await Array.fromAsync(trial.chunks(plan));

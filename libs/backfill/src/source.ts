@@ -100,15 +100,20 @@ export interface OpenOptions {
   readonly passing?: boolean;
 }
 
-/** Whether its bytes are what is read of it, and a disk has them: then it need not be copied to be read in parts. */
-export function standsInPlace({ uri }: SourceFile, encoding: Encoding): boolean {
-  return encoding === 'utf-8' && !uri.endsWith('.gz') && locate(uri).kind === 'file';
+/** Whether its bytes are what is read of it: then it can be read from any byte on. */
+export function isPlain({ uri }: SourceFile, encoding: Encoding): boolean {
+  return encoding === 'utf-8' && !uri.endsWith('.gz');
+}
+
+/** Whether a disk has them, too: then it need not be copied to be read in parts. */
+export function standsInPlace(file: SourceFile, encoding: Encoding): boolean {
+  return isPlain(file, encoding) && locate(file.uri).kind === 'file';
 }
 
 /** The file's bytes as UTF-8, decompressed where its name ends in `.gz`. */
 export async function* openSource(file: SourceFile, { objects, encoding = 'utf-8', offset = 0, signal, onRead, passing = false }: OpenOptions = {}): AsyncGenerator<Uint8Array> {
   const zipped = file.uri.endsWith('.gz');
-  const plain = !zipped && encoding === 'utf-8';
+  const plain = isPlain(file, encoding);
   const start = plain ? offset : 0;
   const raw = counted(passing ? piecesOf(file.uri, { start, signal }) : rawBytes(file, start, objects, signal), onRead);
   const unzipped = zipped ? decompressed(raw) : raw;

@@ -11,8 +11,8 @@ import { MillraceError } from '@millrace/protocol';
 import { beginning, type Block, type Cursor, cutBlocks } from './blocks.ts';
 import { storageFailure } from './disk.ts';
 import type { ObjectStore } from './object-store.ts';
-import type { Chunk, Plan } from './plan.ts';
-import { checkUnchanged, standsInPlace } from './source.ts';
+import type { Chunk, Plan, SourceFile } from './plan.ts';
+import { checkUnchanged, isPlain, standsInPlace } from './source.ts';
 import { readTexts, type WorkPlace } from './work-place.ts';
 
 export interface StageProgress {
@@ -100,12 +100,15 @@ async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> 
 
 /** Stages behind `from` to the input's end, or until somebody else has staged the next chunk: then it returns how many it has given. */
 async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk, number | undefined> {
-  const { source: { files }, data: { input: { uri } } } = plan;
-  const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  let bytes = files.slice(0, from.file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const { source: { files, format, encoding }, data: { input: { uri } } } = plan;
+  const bytesBefore = (file: number) => files.slice(0, file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const totalBytes = bytesBefore(files.length);
+  let bytes = bytesBefore(from.file);
   const onRead = (count: number): void => {
     bytes += count;
   };
+  // What is read ahead of the rows would tell too few of them in the rest.
+  const bytesUntil = ({ file, offset }: Cursor) => (format !== 'parquet' && isPlain(files[file] as SourceFile, encoding) ? bytesBefore(file) + offset : bytes);
   let end = from;
   let given = 0;
   let last: Promise<Chunk | undefined> | undefined;
@@ -113,7 +116,7 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
   try {
     for await (const block of cutBlocks(plan, { objects, from, signal, onRead, rowsAfter })) {
       end = block.next;
-      onProgress?.({ rows: end.rows, bytes: Math.min(bytes, totalBytes), totalBytes });
+      onProgress?.({ rows: end.rows, bytes: Math.min(bytesUntil(end), totalBytes), totalBytes });
       last = stageBlock(block, { plan, work, before: last });
       last.catch(() => undefined); // It is awaited below, in its turn.
       writing.push(last);

@@ -76,7 +76,7 @@ export interface BackfillSpec {
 
 /** Counted in rows of the input. */
 export interface BackfillRows {
-  /** Undefined until the input has been read. */
+  /** Undefined until the input has been read; Parquet tells it before. */
   readonly total?: number;
   /** Rows with a result. */
   readonly done: number;

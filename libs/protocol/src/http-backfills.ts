@@ -35,7 +35,7 @@ export const Backfill = Type.Object({
   started_at: orNull('string', 'When work on it began', { format: 'date-time' }),
   completed_at: orNull('string', 'When it ended, however it did', { format: 'date-time' }),
   rows: Type.Object({
-    total: orNull('integer', 'Rows of the input; null until it has been read'),
+    total: orNull('integer', 'Rows of the input; null until it has been read, or, in Parquet, looked at'),
     done: Type.Integer({ description: 'Rows with a result' }),
     failed: Type.Integer({ description: 'Rows that could not be read or that the model refused: in the end they stand in the file of errors' }),
   }),

@@ -2,7 +2,7 @@
 // Redis holds those of the window only.
 import { bundleFormat, type ChunkJob, chunkJobId, type ChunkRef, type ChunkResult, type ModelVersionId, versionName } from '@millrace/protocol';
 import type { Redis } from './connection.ts';
-import { readDemand } from './demand.ts';
+import { readRan } from './demand.ts';
 import { costOf } from './demand-rates.ts';
 import { keysOf, type PoolKeys } from './names.ts';
 import { Queues } from './queues.ts';
@@ -80,9 +80,7 @@ export class Chunks {
 
   /** Seconds of an inference thread that a row takes; undefined where none ever ran. */
   async secondsPerRow(model: Pick<ModelVersionId, 'name' | 'version'>): Promise<number | undefined> {
-    const { models } = await readDemand(this.#redis, this.#pool);
-    const work = models.get(versionName(model));
-    return work && costOf(undefined, work);
+    return costOf(undefined, await readRan(this.#redis, this.#pool, versionName(model)));
   }
 
   /** Forgets results that have been taken. */

@@ -11,7 +11,7 @@ function reading(seconds: number, { arrived = 0, full = [0, 0], partial = [0, 0]
 }): Demand {
   const work: ModelWork = { arrivedRows: { online: arrived, bulk: 0 }, ran: { full: { rows: full[0], seconds: full[1] }, partial: { rows: partial[0], seconds: partial[1] } } };
   const online: LaneDemand = { ...none, rows: waiting, models: new Map([['m@1', { waiting, running: 0 }]]) };
-  return { readAt: 1000 * seconds, lanes: { online, bulk: none }, models: new Map([['m@1', work]]), settledRows, replicas: [], toCome: { models: new Map(), oldestSeconds: 0 }, decision: undefined };
+  return { readAt: 1000 * seconds, lanes: { online, bulk: none }, models: new Map([['m@1', work]]), settledRows, replicas: [], toCome: { rows: 0, models: new Map(), ageSeconds: 0 }, decision: undefined };
 }
 
 test('arrivals are a mean over the window, and none are known at first', () => {

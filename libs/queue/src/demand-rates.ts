@@ -41,7 +41,7 @@ export class DemandSampler {
 function ratesOf(from: Demand, before: Demand, to: Demand): DemandRates {
   const versions = [...to.models];
   const secondsPerRow = new Map(versions.flatMap(([model, work]) => {
-    const cost = costOf(from.models.get(model), work);
+    const cost = costOf(from.models.get(model)?.ran, work.ran);
     return cost === undefined ? [] : [[model, cost] as const];
   }));
   const arrived = (since: Demand, lane: Lane, model: string) => (to.models.get(model)?.arrivedRows[lane] ?? 0) - (since.models.get(model)?.arrivedRows[lane] ?? 0);
@@ -65,10 +65,10 @@ function ratesOf(from: Demand, before: Demand, to: Demand): DemandRates {
  * Full micro-batches of the window say it best, then those of ever: the cost of a row changes seldom, the fill of
  * micro-batches with the load. A version that never ran in a full one is as dear as in those that it had.
  */
-export function costOf(from: ModelWork | undefined, to: ModelWork): number | undefined {
-  const quotient = (fill: Fill, before: ModelWork | undefined) => {
-    const rows = to.ran[fill].rows - (before?.ran[fill].rows ?? 0);
-    return rows > 0 ? (to.ran[fill].seconds - (before?.ran[fill].seconds ?? 0)) / rows : undefined;
+export function costOf(from: ModelWork['ran'] | undefined, to: ModelWork['ran']): number | undefined {
+  const quotient = (fill: Fill, before: ModelWork['ran'] | undefined) => {
+    const rows = to[fill].rows - (before?.[fill].rows ?? 0);
+    return rows > 0 ? (to[fill].seconds - (before?.[fill].seconds ?? 0)) / rows : undefined;
   };
   return quotient('full', from) ?? quotient('full', undefined) ?? quotient('partial', from) ?? quotient('partial', undefined);
 }

@@ -5,7 +5,7 @@ import type { Redis } from './connection.ts';
 import { type Decision, parseDecision } from './decision.ts';
 import { keysOf } from './names.ts';
 import { goneMs, parseReplica, type Replica } from './replicas.ts';
-import type { Fill } from './work.ts';
+import { type Fill, fills } from './work.ts';
 
 /** Accepted and not settled. */
 export interface Rows {
@@ -34,10 +34,11 @@ export interface ModelWork {
 
 /** Rows of backfills that are still to be queued, behind the window of chunks that are: as their coordinators said within the last minute. */
 export interface ToCome {
+  readonly rows: number;
   /** By model version, as `digits@3`. */
   readonly models: ReadonlyMap<string, number>;
-  /** Since the first of these backfills has some; 0 where none has. */
-  readonly oldestSeconds: number;
+  /** For how long their backfills have had rows to come: the mean over the rows, for an old backfill says nothing of a new one's rows. */
+  readonly ageSeconds: number;
 }
 
 export interface Demand {
@@ -106,23 +107,35 @@ function laneDemand(lane: Lane, total: ReadonlyMap<string, number>, claimed: Rea
 
 function toComeOf(flat: readonly string[], readAt: number): ToCome {
   const models = new Map<string, number>();
-  let since = readAt;
+  let [rows, rowSeconds] = [0, 0];
   for (let at = 0; at < flat.length; at += 3) {
-    const [first, model, rows] = flat.slice(at, at + 3) as [string, string, string];
-    models.set(model, (models.get(model) ?? 0) + Number(rows));
-    since = Math.min(since, Number(first));
+    const [since, model, count] = [Number(flat[at]), flat[at + 1] as string, Number(flat[at + 2])];
+    models.set(model, (models.get(model) ?? 0) + count);
+    rows += count;
+    rowSeconds += count * (readAt - since) / 1000;
   }
-  return { models, oldestSeconds: (readAt - since) / 1000 };
+  return { rows, models, ageSeconds: rows > 0 ? rowSeconds / rows : 0 };
 }
 
 function modelsOf(counts: ReadonlyMap<string, number>): Map<string, ModelWork> {
   const names = new Set([...counts.keys()].filter((field) => field.includes('@')).map((field) => field.slice(field.lastIndexOf('/') + 1)));
   const count = (field: string) => counts.get(field) ?? 0;
-  const ran = (fill: Fill, name: string) => ({ rows: count(`ran/${fill}/${name}`), seconds: count(`busy/${fill}/${name}`) / 1e6 });
   return new Map([...names].map((name) => [name, {
     arrivedRows: { online: count(`arrived/online/${name}`), bulk: count(`arrived/bulk/${name}`) },
-    ran: { full: ran('full', name), partial: ran('partial', name) },
+    ran: ranOf(name, count),
   }]));
+}
+
+function ranOf(name: string, count: (field: string) => number): ModelWork['ran'] {
+  const of = (fill: Fill) => ({ rows: count(`ran/${fill}/${name}`), seconds: count(`busy/${fill}/${name}`) / 1e6 });
+  return { full: of('full'), partial: of('partial') };
+}
+
+/** What running a version's rows has cost, ever. */
+export async function readRan(redis: Redis, pool: string, name: string): Promise<ModelWork['ran']> {
+  const fields = fills.flatMap((fill) => [`ran/${fill}/${name}`, `busy/${fill}/${name}`]);
+  const values = await redis.hmget(keysOf(pool).work, ...fields);
+  return ranOf(name, (field) => Number(values[fields.indexOf(field)] ?? 0));
 }
 
 function numbersOf(flat: readonly (string | number)[]): Map<string, number> {

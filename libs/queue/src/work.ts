@@ -2,7 +2,7 @@
 // the rows along with the time. Rows of micro-batches that were at least half full are counted by themselves. At low load
 // micro-batches are small and a row in them looks dear; what a backlog will cost is what rows cost in full ones.
 
-const fills = ['full', 'partial'] as const;
+export const fills = ['full', 'partial'] as const;
 export type Fill = (typeof fills)[number];
 
 export class Work {

@@ -6,16 +6,16 @@ import { type Lane, lanes } from '@millrace/protocol';
 export interface Reading {
   /** When it was measured, milliseconds by the clock of whoever decides. */
   readonly measuredAt: number;
-  /** Rows waiting and running, measured ones or not. */
+  /** Rows waiting and running, and in the bulk lane those that backfills have still to queue; measured ones or not. */
   readonly rows: Readonly<Record<Lane, number>>;
-  /** Work-seconds waiting and running, summed over models. Rows of a version that was never measured count as none. */
+  /** Their work-seconds, summed over models. Rows of a version that was never measured count as none. */
   readonly backlogSeconds: Readonly<Record<Lane, number>>;
   /**
    * Work-seconds of the online lane that arrived per second since the reading before: the policy averages them, and would
    * see a step late in an average. Bulk has no such figure: a backfill feeds as fast as it is served.
    */
   readonly onlineArrivingPerSecond: number;
-  /** Age of the oldest that waits, seconds; 0 where none does. */
+  /** Age of the oldest that waits, seconds; 0 where none does. In the bulk lane the mean age of what is to come, where that is more. */
   readonly oldestSeconds: Readonly<Record<Lane, number>>;
   /** Replicas that claim; not those that start or drain. */
   readonly ready: number;

@@ -37,7 +37,7 @@ function presentDemand(pool: string, { demand, rates }: PoolLoad): PoolDemand {
     oldest_age_seconds: Math.max(...ofLanes.map((figures) => figures.oldest_age_seconds)),
     arrival_rows_per_second: sum('arrival_rows_per_second'),
     backlog_seconds: sum('backlog_seconds'),
-    rows_to_come: [...demand.toCome.models.values()].reduce((total, rows) => total + rows, 0),
+    rows_to_come: demand.toCome.rows,
     workers: workersOf(demand),
     desired_workers: demand.decision?.desiredWorkers ?? null,
     reason: demand.decision?.reason ?? null,
