@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { findRedisServer } from '../../apps/cli/bin/redis-server.mjs';
 import { type RunningRedis, startRedis } from '../../apps/cli/src/embedded/redis.ts';
-import { type Answer, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
+import { type Answer, endOf, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
 
 let redisServer: RunningRedis;
 beforeAll(async () => { redisServer = await startRedis({ binary: findRedisServer() ?? '' }); });
@@ -113,7 +113,7 @@ test('near its memory limit Redis is given nothing more to queue, never refuses 
   expect([batch.body.rejected, batch.headers.get('retry-after')]).toEqual([1, '30']);
 
   await startWorker(system);
-  for (const id of accepted) expect((await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`)).body.status).toBe('succeeded');
+  for (const id of accepted) expect((await endOf(system, id)).status).toBe('succeeded');
   await until(async () => (await predict(system, 'digits', large.inputs)).status === 200, 'predictions are taken again');
   expect(await redis.info('errorstats')).not.toContain('OOM');
 });
@@ -130,7 +130,7 @@ test('where Redis is full all the same, the problem says so, and what was accept
   expect([answer.status, answer.body.type]).toEqual([503, '/problems/queue-memory']);
   await startWorker(system);
   await redis.config('SET', 'maxmemory', 0);
-  expect((await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`)).body.status).toBe('succeeded');
+  expect((await endOf(system, id)).status).toBe('succeeded');
 });
 
 test('a deadline that the backlog cannot meet is refused at once over HTTP, and one that it can meet is not', async () => {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { PoolDemand, Prediction } from '@millrace/protocol';
 import { connect, publishDecision, type Redis } from '@millrace/queue';
 import { expect, onTestFinished, test } from 'vitest';
-import { bundledModels, fixtureModels, freeze, predict, send, startTestSystem, startWorker, temporaryFolder, type TestSystem, until } from './rig.ts';
+import { bundledModels, endOf, fixtureModels, freeze, predict, send, startTestSystem, startWorker, temporaryFolder, type TestSystem, until } from './rig.ts';
 
 const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 const digit = Array.from({ length: 64 }, (_, index) => index % 17);
@@ -27,10 +27,6 @@ async function submit(system: TestSystem, requests: readonly object[]): Promise<
 
 const many = <Item>(count: number, item: Item): Item[] => Array.from({ length: count }, () => item);
 const cancel = (system: TestSystem, ids: readonly string[]) => Promise.all(ids.map((id) => send(system, 'POST', `/api/v1/predictions/${id}/cancel`)));
-const end = async (system: TestSystem, id: string) => until(async () => {
-  const { body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-  return body.completed_at === null ? undefined : body as Prediction;
-}, id, 100);
 const ofModel = ({ models }: PoolDemand, name: string) => models.find(({ model }) => model === name);
 
 test('the route tells what was accepted and not settled, by lane and model version, what serves it and what was decided', async () => {
@@ -50,7 +46,7 @@ test('the route tells what was accepted and not settled, by lane and model versi
 
   await publishDecision(redis, 'default', { desiredWorkers: 3, reason: 'backlog', decidedAt: Date.now() }, 60);
   await startWorker(system, { MILLRACE_INFERENCE_THREADS: '2' });
-  for (const id of ids) await end(system, id);
+  for (const id of ids) await endOf(system, id);
   const done = await until(async () => {
     const read = await demand();
     return read.rows === 0 && read.workers.ready === 1 && read;
@@ -78,7 +74,7 @@ test('a pool that no model belongs to is not found', async () => {
 test('in the middle of the work it agrees with the states of the predictions', async () => {
   const { system, demand } = await started({ workers: 1 });
   const ids = await submit(system, many(600, heavy));
-  await end(system, ids[50] as string);
+  await endOf(system, ids[50] as string);
   const pid = system.workers[0]?.pid as number;
   freeze(pid);
 
@@ -120,7 +116,7 @@ test('nothing is left of what was canceled, tried again, expired, refused by its
   await stopped.ended;
 
   expect((await predict(system, 'iris', iris.inputs)).body.status).toBe('succeeded');
-  const ends = await Promise.all([...expired, ...late, ...failed].map((id) => end(system, id)));
+  const ends = await Promise.all([...expired, ...late, ...failed].map((id) => endOf(system, id)));
   expect(new Set(ends.map(({ status }) => status))).toEqual(new Set(['expired', 'canceled', 'succeeded', 'failed']));
   await until(async () => await redis.exists('millrace:{default}:depth', 'millrace:{default}:bookings') === 0, 'nothing to be booked', 60);
   const rest = await until(async () => {

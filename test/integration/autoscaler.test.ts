@@ -5,7 +5,7 @@ import type { Prediction } from '@millrace/protocol';
 import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';
 import { descendants, lives } from './cli-rig.ts';
-import { bundledModels, freeze, predict, send, startApp, startTestSystem, temporaryFolder, type TestOptions, type TestProcess, type TestSystem, until } from './rig.ts';
+import { bundledModels, endOf, freeze, predict, send, startApp, startTestSystem, temporaryFolder, type TestOptions, type TestProcess, type TestSystem, until } from './rig.ts';
 
 type Line = Record<string, unknown>;
 
@@ -35,10 +35,7 @@ async function enqueue(system: TestSystem, count: number): Promise<string[]> {
 }
 
 async function endsOf(system: TestSystem, ids: readonly string[]): Promise<Prediction[]> {
-  return Promise.all(ids.map((id) => until(async () => {
-    const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-    return status === 200 && body.completed_at !== null && body as Prediction;
-  }, `${id} to end`, 100)));
+  return Promise.all(ids.map((id) => endOf(system, id)));
 }
 
 const statuses = (predictions: readonly Prediction[]) => [...new Set(predictions.map(({ status }) => status))];

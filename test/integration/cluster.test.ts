@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { Bare } from './event-client.ts';
 import { type RedisCluster, startCluster } from './redis-cluster.ts';
 import { Receiver } from './receiver.ts';
-import { bundledModels, freeze, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
+import { bundledModels, endOf, freeze, predict, send, startTestSystem, startWorker, type TestSystem, until } from './rig.ts';
 
 /** The slot of `{default}` is 5718, on the second of three nodes; that of `{far}` is 3845, on the first. */
 const nodeOf = { default: 1, far: 0 } as const;
@@ -42,14 +42,11 @@ async function enqueue(model: string, count: number): Promise<string[]> {
   return body.results.map(({ prediction }: { prediction: Prediction }) => prediction.id);
 }
 
-/** How many ended how. Asks again where the answer is a 503: the cluster may not be whole again yet. */
+/** How many ended how. The cluster may not be whole again yet. */
 async function statusesOf(ids: readonly string[]): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const id of ids) {
-    const { status } = await until(async () => {
-      const answer = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-      return answer.status === 200 && answer.body.completed_at !== null && answer.body as Prediction;
-    }, id, 90);
+    const { status } = await endOf(system, id);
     counts[status] = (counts[status] ?? 0) + 1;
   }
   return counts;

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Prediction } from '@millrace/protocol';
 import { expect, onTestFinished, test } from 'vitest';
-import { send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { endOf, send, startTestSystem, type TestSystem } from './rig.ts';
 
 const restarted = 'ended unexpectedly, starting it again';
 
@@ -20,11 +20,7 @@ async function submit(system: TestSystem, requests: readonly object[]): Promise<
 }
 
 async function endsOf(system: TestSystem, ids: readonly string[]): Promise<Prediction[]> {
-  const end = async (id: string) => until(async () => {
-    const { body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-    return body.completed_at === null ? undefined : body as Prediction;
-  }, id, 100);
-  return Promise.all(ids.map(end));
+  return Promise.all(ids.map((id) => endOf(system, id)));
 }
 
 const deaths = ({ logs }: TestSystem) => logs.filter(({ msg }) => msg === restarted).length;

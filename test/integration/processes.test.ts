@@ -1,7 +1,7 @@
 // What is accepted is done, whichever process stops, dies or hangs meanwhile.
 import type { Prediction } from '@millrace/protocol';
 import { expect, onTestFinished, test } from 'vitest';
-import { bundledModels, freePort, freeze, predict, send, startApp, startTestSystem, startWorker, type TestOptions, type TestSystem, until, within } from './rig.ts';
+import { bundledModels, endOf, freePort, freeze, predict, send, startApp, startTestSystem, startWorker, type TestOptions, type TestSystem, until, within } from './rig.ts';
 
 const iris = { model: 'iris', inputs: [[5.1, 3.5, 1.4, 0.2]] };
 const digit = Array.from({ length: 64 }, (_, index) => index % 17);
@@ -28,7 +28,7 @@ async function endsOf(system: TestSystem, ids: readonly string[]): Promise<Predi
   const rest = ids.values();
   const ends: Prediction[] = [];
   await Promise.all(Array.from({ length: 20 }, async () => {
-    for (const id of rest) ends.push((await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`)).body);
+    for (const id of rest) ends.push(await endOf(system, id));
   }));
   return ends;
 }

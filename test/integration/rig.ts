@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { Prediction } from '@millrace/protocol';
 import { onTestFinished } from 'vitest';
 import { startSystem, type System, type SystemOptions } from '../../apps/cli/src/embedded/system.ts';
 import { startTestRedis } from './redis-rig.ts';
@@ -133,4 +134,12 @@ export async function send({ url }: System, method: string, where: string, body?
 /** Submits a prediction and waits for its end. */
 export function predict(system: System, model: string, inputs: unknown, more: object = {}): Promise<Answer> {
   return send(system, 'POST', '/api/v1/predictions', { model, inputs, ...more }, { prefer: 'wait=30' });
+}
+
+/** Waits until a prediction has ended, however long that takes and whatever the API answers meanwhile. */
+export function endOf(system: System, id: string): Promise<Prediction> {
+  return until(async () => {
+    const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
+    return status === 200 && body.completed_at !== null && body as Prediction;
+  }, `${id} to end`, 100);
 }

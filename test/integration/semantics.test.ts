@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
 import { connect, IdempotencyKeys } from '@millrace/queue';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { type Answer, bundledModels, freeze, predict, send, startApp, startTestSystem, startWorker, temporaryFolder, type TestSystem, until } from './rig.ts';
+import { type Answer, bundledModels, endOf, freeze, predict, send, startApp, startTestSystem, startWorker, temporaryFolder, type TestSystem, until } from './rig.ts';
 
 let system: TestSystem;
 beforeAll(async () => { system = await startTestSystem(); });
@@ -19,7 +19,7 @@ const heavy = { model: 'digits-deep', inputs: Array.from({ length: 8 }, () => di
 const post = (body: unknown, headers: Record<string, string> = {}, to: { url: string } = system): Promise<Answer> =>
   send(to as TestSystem, 'POST', '/api/v1/predictions', body, headers);
 const read = (id: string, query = ''): Promise<Answer> => send(system, 'GET', `/api/v1/predictions/${id}${query}`);
-const end = async (id: string): Promise<Prediction> => (await read(id, '?wait=60')).body as Prediction;
+const end = (id: string): Promise<Prediction> => endOf(system, id);
 
 /** A second API beside that of the system. */
 async function anotherApi(): Promise<{ url: string }> {

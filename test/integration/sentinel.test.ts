@@ -2,7 +2,7 @@
 import type { Prediction } from '@millrace/protocol';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startWatchedRedis, type WatchedRedis } from './redis-sentinel.ts';
-import { freeze, predict, send, startTestSystem, type TestSystem, until } from './rig.ts';
+import { endOf, freeze, predict, send, startTestSystem, type TestSystem } from './rig.ts';
 
 const iris = [[5.1, 3.5, 1.4, 0.2]];
 const heavy = Array.from({ length: 8 }, () => Array.from({ length: 64 }, (_, index) => index % 17));
@@ -24,15 +24,10 @@ async function enqueue(count: number): Promise<string[]> {
   return body.results.map(({ prediction }: { prediction: Prediction }) => prediction.id);
 }
 
-/** Waits until all have ended, asking again where the answer is a 503. */
+/** How all have ended. */
 async function endsOf(ids: readonly string[]): Promise<string[]> {
   const ends: string[] = [];
-  for (const id of ids) {
-    ends.push(await until(async () => {
-      const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
-      return status === 200 && body.completed_at !== null && String(body.status);
-    }, id, 90));
-  }
+  for (const id of ids) ends.push((await endOf(system, id)).status);
   return ends;
 }
 

@@ -7,7 +7,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run, say, SetUpFailure } from './command.mjs';
-import { privateFolders } from './private-folders.mjs';
+import { privateFolders, programFolders } from './private-folders.mjs';
 
 /**
  * @typedef {object} PrivateProgram
@@ -40,8 +40,7 @@ export function findOrInstall(wanted, env) {
  * @param {NodeJS.ProcessEnv} env
  */
 function find({ folder, program }, env) {
-  const onPath = (env.PATH ?? '').split(path.delimiter).filter((place) => path.isAbsolute(place));
-  return [...onPath, ...privateFolders(folder, env)]
+  return programFolders(folder, env)
     .map((place) => path.join(place, program))
     .find((file) => existsSync(file) && tellsVersion(file, program));
 }

@@ -18,3 +18,15 @@ export function privateFolders(name, env = process.env) {
   if (env.XDG_CACHE_HOME && path.isAbsolute(env.XDG_CACHE_HOME)) caches.unshift(env.XDG_CACHE_HOME);
   return caches.map((cache) => path.join(cache, 'millrace', name));
 }
+
+/**
+ * The folders that a program may stand in: those of PATH, then its private ones.
+ *
+ * @param {string} name of the private ones
+ * @param {NodeJS.ProcessEnv} [env]
+ * @returns {string[]}
+ */
+export function programFolders(name, env = process.env) {
+  const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
+  return [...onPath, ...privateFolders(name, env)];
+}

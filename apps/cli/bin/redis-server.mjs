@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { privateFolders } from './private-folders.mjs';
+import { programFolders } from './private-folders.mjs';
 
 const programs = ['redis-server', 'valkey-server'];
 
@@ -18,8 +18,7 @@ const oldest = { major: 6, minor: 2 };
  */
 export function findRedisServer(env = process.env) {
   if (env.MILLRACE_REDIS_SERVER) return env.MILLRACE_REDIS_SERVER;
-  const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
-  return [...onPath, ...privateFolders('redis', env)]
+  return programFolders('redis', env)
     .flatMap((folder) => programs.map((program) => path.join(folder, program)))
     .find((file) => existsSync(file) && isRecent(file));
 }

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run, say } from './command.mjs';
 import { unpackFromApt } from './private-apt.mjs';
-import { privateFolders } from './private-folders.mjs';
+import { privateFolders, programFolders } from './private-folders.mjs';
 
 const version = 'v1.8.0';
+const privateName = `versitygw-${version}`;
 const advice = 'Install Go 1.21 or newer, or versitygw.';
 /** Of versitygw's go.mod. From 1.21 on Go fetches what a module needs by itself. */
 const goVersion = '1.25.0';
@@ -20,7 +21,7 @@ const goArchitectures = /** @type {Readonly<Record<string, string>>} */ ({ x64: 
  * @returns {string | undefined}
  */
 export function findVersitygw(env = process.env) {
-  return [...foldersOf(env), ...privateFolders(`versitygw-${version}`, env)].map((folder) => path.join(folder, 'versitygw')).find((file) => existsSync(file));
+  return programFolders(privateName, env).map((folder) => path.join(folder, 'versitygw')).find((file) => existsSync(file));
 }
 
 /**
@@ -33,7 +34,7 @@ export function findOrInstallVersitygw(env = process.env) {
   const found = findVersitygw(env);
   if (found !== undefined) return found;
   say('building versitygw, an S3 server to test with, once; this takes a minute or two');
-  const [folder] = privateFolders(`versitygw-${version}`, env);
+  const [folder] = privateFolders(privateName, env);
   const scratch = mkdtempSync(path.join(tmpdir(), 'millrace-go-'));
   try {
     const { go, itsEnv } = goOnPath(env) ?? privateGo(scratch, env);
@@ -46,13 +47,8 @@ export function findOrInstallVersitygw(env = process.env) {
 }
 
 /** @param {NodeJS.ProcessEnv} env */
-function foldersOf(env) {
-  return (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
-}
-
-/** @param {NodeJS.ProcessEnv} env */
 function goOnPath(env) {
-  const go = foldersOf(env).map((folder) => path.join(folder, 'go')).find((file) => existsSync(file));
+  const go = programFolders('go', env).map((folder) => path.join(folder, 'go')).find((file) => existsSync(file));
   const minor = go && /go1\.(\d+)/.exec(run(go, ['version'], { failure: `${go} does not run. ${advice}`, env }))?.[1];
   return go && Number(minor) >= 21 ? { go, itsEnv: env } : undefined;
 }

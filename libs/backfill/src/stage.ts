@@ -51,19 +51,21 @@ export function chunkName(index: number): string {
  */
 export async function* stage(plan: Plan, options: StageOptions): AsyncGenerator<Chunk> {
   const { work, objects } = options;
-  for (let given = 0; ;) {
+  // Of the other files, what is staged stands in blocks.
+  const readInPlace = plan.source.files.filter((file) => plan.source.format === 'parquet' || standsInPlace(file, plan.source.encoding));
+  let given = 0;
+  const isWhole = async () => (await readTotals(work))?.chunks === given;
+  do {
     const staged = await stagedRecords(work);
-    const totals = await readTotals(work);
-    // Of the other files, what is staged stands in blocks.
-    const readInPlace = plan.source.files.filter((file) => plan.source.format === 'parquet' || standsInPlace(file, plan.source.encoding));
     if (staged.length > 0) for (const file of readInPlace) await checkUnchanged(file, objects);
     for (const { chunk } of staged.slice(given)) yield chunk;
     given = staged.length;
-    if (totals?.chunks === given) return;
-    const more = yield* stageRest(plan, staged.at(-1)?.next ?? beginning, options);
-    if (more === undefined) return;
-    given += more;
-  }
+    if (await isWhole()) return;
+    for await (const chunk of stageRest(plan, staged.at(-1)?.next ?? beginning, options)) {
+      given = chunk.index + 1;
+      yield chunk;
+    }
+  } while (!await isWhole());
 }
 
 export interface Totals {
@@ -98,8 +100,8 @@ async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> 
   return records;
 }
 
-/** Stages behind `from` to the input's end, or until somebody else has staged the next chunk: then it returns how many it has given. */
-async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk, number | undefined> {
+/** Stages behind `from` to the input's end, or until somebody else has staged the next chunk. */
+async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk> {
   const { source: { files, format, encoding }, data: { input: { uri } } } = plan;
   const bytesBefore = (file: number) => files.slice(0, file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const totalBytes = bytesBefore(files.length);
@@ -110,7 +112,6 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
   // What is read ahead of the rows would tell too few of them in the rest.
   const bytesUntil = ({ file, offset }: Cursor) => (format !== 'parquet' && isPlain(files[file] as SourceFile, encoding) ? bytesBefore(file) + offset : bytes);
   let end = from;
-  let given = 0;
   let last: Promise<Chunk | undefined> | undefined;
   const writing: Promise<Chunk | undefined>[] = [];
   try {
@@ -122,14 +123,12 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
       writing.push(last);
       if (writing.length <= writesAhead) continue;
       const chunk = await writing.shift();
-      if (!chunk) return given;
-      given++;
+      if (!chunk) return;
       yield chunk;
     }
     for (const written of writing) {
       const chunk = await written;
-      if (!chunk) return given;
-      given++;
+      if (!chunk) return;
       yield chunk;
     }
   } finally {
@@ -137,7 +136,6 @@ async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onP
   }
   if (end.rows === 0) throw new MillraceError('unreadable-input', `${uri} has no rows`);
   await work.writeText(totalsName, JSON.stringify({ chunks: end.chunk, rows: end.rows } satisfies Totals));
-  return undefined;
 }
 
 /** Undefined where somebody else has staged this chunk or the one before it. Records are written in order: each begins where the one before it ends, whoever wrote that. */
