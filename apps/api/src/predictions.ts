@@ -77,6 +77,6 @@ export class Predictions {
 }
 
 /** Another one whenever the prediction has changed. */
-export function revisionOf({ status, attempts }: Prediction): string {
+export function revisionOf({ status, attempts }: Pick<Prediction, 'status' | 'attempts'>): string {
   return `${status}-${attempts}`;
 }

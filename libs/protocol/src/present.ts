@@ -26,14 +26,21 @@ export interface PresentOptions {
   readonly tensors?: Tensors | undefined;
 }
 
+/** How far it has come. */
+export function standingOf(known: ResultRecord | Pending): Pick<Prediction, 'status' | 'attempts'> {
+  if ('outcome' in known) return { status: known.outcome, attempts: known.attempts ?? 1 };
+  return { status: known.state, attempts: known.attempts ?? 0 };
+}
+
 /** The prediction's resource. */
 export function presentPrediction(id: string, known: ResultRecord | Pending, { format, tensors }: PresentOptions = {}): Prediction {
   const settled = 'outcome' in known ? known : undefined;
   const { parameters, metadata } = known.echo ?? {};
+  const { status, attempts } = standingOf(known);
   return {
     id,
     object: 'prediction',
-    status: 'outcome' in known ? known.outcome : known.state,
+    status,
     model: known.model,
     version: known.version,
     created_at: isoTime(known.acceptedAt),
@@ -43,7 +50,7 @@ export function presentPrediction(id: string, known: ResultRecord | Pending, { f
     labels: settled?.labels ?? null,
     error: settled?.error ? problemOf(new MillraceError(settled.error.code, settled.error.detail)) : null,
     metrics: settled?.timing ? presentTiming(settled, settled.timing) : null,
-    attempts: known.attempts ?? (settled ? 1 : 0),
+    attempts,
     metadata: metadata ?? {},
     urls: { get: `/api/v1/predictions/${id}`, cancel: `/api/v1/predictions/${id}/cancel` },
   };

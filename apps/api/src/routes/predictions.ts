@@ -1,6 +1,6 @@
 import {
-  FaultList, httpLimits, isOutcome, MillraceError, type OutputFormat, outputFormats, type Pending, Prediction, PredictionBatch,
-  PredictionBatchRequest, PredictionRequest, presentPrediction, problemOf, problemResponses,
+  FaultList, httpLimits, MillraceError, type OutputFormat, outputFormats, type Pending, Prediction, PredictionBatch,
+  PredictionBatchRequest, PredictionRequest, presentPrediction, problemOf, problemResponses, standingOf,
 } from '@millrace/protocol';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -11,11 +11,13 @@ import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
 import { type Predictions, revisionOf } from '../predictions.ts';
 import { faultsOf } from '../problems.ts';
+import type { Texts } from '../texts.ts';
 
 export interface PredictionRoutes {
   readonly checker: Checker;
   readonly intake: Intake;
   readonly predictions: Predictions;
+  readonly texts: Texts;
   readonly metrics: ApiMetrics;
 }
 
@@ -33,7 +35,7 @@ const Read = Type.Object({
 interface ReadQuery { wait?: string; format?: OutputFormat }
 
 /** Submitting, reading and canceling predictions. */
-export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, metrics }: PredictionRoutes): void {
+export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, texts, metrics }: PredictionRoutes): void {
   const tags = ['predictions'];
   const stateNow = ({ id, checked, replayed }: Submitted, { tenant, waitMs }: SubmitOptions) => {
     if (replayed) return predictions.now(id, tenant, queued(checked), waitMs);
@@ -63,8 +65,8 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     if (replayed) void reply.header('idempotency-replayed', 'true');
     if (settled !== undefined) return reply.type(json).send(settled);
     const known = await stateNow(submitted, { tenant, waitMs });
-    if ('outcome' in known) return presentPrediction(id, known);
-    return reply.code(202).header('retry-after', 1).send(presentPrediction(id, known));
+    if (!('outcome' in known)) void reply.code(202).header('retry-after', 1);
+    return reply.type(json).send(await texts.of(id, known));
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
@@ -93,7 +95,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
         const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index), span: request.span });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
         const known = await stateNow(submitted, { tenant, waitMs });
-        return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
+        return { ...submitted, reply: await texts.of(submitted.id, known), settled: 'outcome' in known };
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
         metrics.rejected.inc({ reason: error.code });
@@ -120,12 +122,11 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     const { wait = '0', format } = request.query;
     const { id } = request.params;
     const { known } = await predictions.find(id, request.caller.tenant, Math.min(Number(wait), httpLimits.waitSeconds) * 1000);
-    const prediction = presentPrediction(id, known, { format });
-    const etag = `"${revisionOf(prediction)}"`;
+    const etag = `"${revisionOf(standingOf(known))}"`;
     void reply.header('etag', etag).header('cache-control', 'no-cache');
-    if (!isOutcome(prediction.status)) void reply.header('retry-after', 1);
+    if (!('outcome' in known)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
-    return reply.send(prediction);
+    return reply.type(json).send(await texts.of(id, known, { format }));
   });
 
   app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
