@@ -1,7 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { S3Client } from '@bradenmacdonald/s3-lite-client';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { ObjectStore } from './object-store.ts';
 import type { Chunk } from './plan.ts';
 import { type S3Server, startS3Server } from './s3-server.ts';
@@ -38,6 +43,8 @@ test('large files go up in parts and come down whole, or from a byte on', async 
   expect(description?.sizeBytes).toBe(bytes.length);
   const rest = await Array.fromAsync(objects.read(name('big/é file+name'), { start: bytes.length - 5, etag: description?.etag ?? '' }));
   expect(Buffer.concat(rest)).toEqual(bytes.subarray(-5));
+  await objects.writeText(name('empty'), '');
+  expect(await bytesOf('empty')).toHaveLength(0);
 });
 
 test('the first write of a record wins; what is not there is told', async () => {
@@ -61,6 +68,33 @@ test('a server that is away for a while is waited for', async () => {
   const answer = objects.readText(name('waiting'));
   await server.start();
   expect(await answer).toBe('here');
+});
+
+test('a reader that takes its time survives a server that closes every connection behind its answer', async () => {
+  const bytes = randomBytes(20 * 1024 * 1024);
+  let closed = 0;
+  const hasty = createServer((request, response) => {
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
+    const piece = bytes.subarray(Number(from), Number(to) + 1);
+    response.socket?.once('close', () => closed++);
+    response.writeHead(206, { 'content-length': piece.length, etag: '"1"', connection: 'close' }).end(piece);
+  });
+  hasty.listen(0, '127.0.0.1');
+  await once(hasty, 'listening');
+  onTestFinished(() => { hasty.close(); });
+  const store = new ObjectStore({ ...server.options, endpoint: `http://127.0.0.1:${(hasty.address() as AddressInfo).port}` });
+  const read: Uint8Array[] = [];
+  for await (const piece of store.read(name('hasty'))) {
+    read.push(piece);
+    while (closed < read.length) await nextTurn();
+  }
+  expect(Buffer.concat(read).equals(bytes)).toBe(true);
+});
+
+test('an object that is stored with a Content-Encoding is refused', async () => {
+  const client = new S3Client({ endPoint: server.options.endpoint, region: 'us-east-1', accessKey: 'millrace', secretKey: 'millrace-secret' });
+  await client.putObject('encoded.csv', new Uint8Array(gzipSync('a,b\n1,2\n')), { bucketName: server.bucket, metadata: { 'Content-Encoding': 'gzip' } });
+  await expect(bytesOf('encoded.csv')).rejects.toMatchObject({ code: 'unreadable-input', message: 's3://rows/encoded.csv is stored with Content-Encoding gzip; store it without, and compressed text with a name that ends in .gz' });
 });
 
 test('a backfill from a bucket to a bucket, shared by two machines through a bucket', async () => {

@@ -40,6 +40,8 @@ const attempts = 6;
 const firstDelayMs = 200;
 /** 10,000 parts of it make 160 GiB; at most four are in memory at a time. */
 const partBytes = 16 * 1024 * 1024;
+/** So much is read with one request, and held in memory. */
+const pieceBytes = 8 * 1024 * 1024;
 
 /** Tries again what may pass by itself. Throws MillraceError `storage-unavailable`. */
 export class ObjectStore {
@@ -64,34 +66,39 @@ export class ObjectStore {
     return found && { key: name.key, sizeBytes: found.size, etag: found.etag };
   }
 
-  /** Goes on where a broken connection left it. */
+  /**
+   * In pieces, each fetched as a whole: whoever reads takes their time, and no server keeps a connection open for so long
+   * (where it closes one that is read slowly, the fetch of Node 24 fails an assertion that nobody can catch, undici's issue 5360).
+   */
   async* read(name: ObjectName, { start = 0, etag, signal }: ReadOptions = {}): AsyncGenerator<Uint8Array> {
-    let at = start;
-    for (let attempt = 1; ; attempt++) {
-      const body = await persist(name, () => this.#open(name, at, etag)).catch((error: unknown) => {
+    let match = etag === undefined ? null : `"${etag}"`;
+    for (let at = start; ;) {
+      signal?.throwIfAborted();
+      const piece = await persist(name, () => this.#readPiece(name, at, match)).catch((error: unknown) => {
         throw etag === undefined ? error : changedOr(error, name);
       });
-      try {
-        for await (const piece of body) {
-          signal?.throwIfAborted();
-          at += (piece as Uint8Array).length;
-          yield piece as Uint8Array;
-        }
-        return;
-      } catch (error) {
-        signal?.throwIfAborted();
-        if (attempt >= attempts) throw unavailable(name, error);
-        await wait(firstDelayMs * 2 ** (attempt - 1));
-      }
+      if (piece.bytes.length > 0) yield piece.bytes;
+      if (piece.bytes.length < pieceBytes) return;
+      at += piece.bytes.length;
+      match = piece.etag;
     }
   }
 
-  async #open({ bucket, key }: ObjectName, start: number, etag: string | undefined): Promise<AsyncIterable<unknown>> {
-    const headers = new Headers();
-    if (etag !== undefined) headers.set('if-match', `"${etag}"`);
-    if (start > 0) headers.set('range', `bytes=${start}-`);
-    const response = await this.#client.makeRequest({ method: 'GET', bucketName: bucket, objectName: key, headers, statusCode: start > 0 ? 206 : 200, returnBody: true });
-    return response.body ?? [] as unknown as AsyncIterable<unknown>;
+  /** A shorter one is the last. `match`: an entity tag that the object must have; the answer has the one that it has. */
+  async #readPiece({ bucket, key }: ObjectName, start: number, match: string | null): Promise<{ bytes: Uint8Array; etag: string | null }> {
+    const headers = new Headers({ range: `bytes=${start}-${start + pieceBytes - 1}` });
+    if (match !== null) headers.set('if-match', match);
+    try {
+      const response = await this.#client.makeRequest({ method: 'GET', bucketName: bucket, objectName: key, headers, statusCode: 206, returnBody: true });
+      const encoding = response.headers.get('content-encoding') ?? '';
+      // Fetch decodes them, and knows no piece of one.
+      if (/gzip|deflate|br|zstd/.test(encoding)) throw new MillraceError('unreadable-input', `${uriOf({ bucket, key })} is stored with Content-Encoding ${encoding}; store it without, and compressed text with a name that ends in .gz`);
+      return { bytes: await response.bytes(), etag: response.headers.get('etag') };
+    } catch (error) {
+      // There is nothing from there on.
+      if (error instanceof S3Errors.ServerError && error.statusCode === 416) return { bytes: new Uint8Array(), etag: match };
+      throw error;
+    }
   }
 
   /** Undefined where there is no such object. */
@@ -155,6 +162,7 @@ async function persist<T>(name: ObjectName, request: (bucketName: string) => Pro
     try {
       return await request(name.bucket);
     } catch (error) {
+      if (error instanceof MillraceError) throw error;
       const passing = !(error instanceof S3Errors.S3Error) || (error instanceof S3Errors.ServerError && (error.statusCode >= 500 || error.statusCode === 429));
       if (!passing || attempt >= attempts || isLocal(error)) throw unavailable(name, error);
       await wait(firstDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2));
