@@ -1,5 +1,5 @@
 // The command line as a user meets it: what it prints, how it exits, and that nothing stays behind.
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Prediction } from '@millrace/protocol';
@@ -73,6 +73,16 @@ test('no process outlives an up that is killed, whether all are ready or still s
   const pids = (await Promise.all([child, early].map(async ({ pid = 0 }) => descendants(pid)))).flat();
   expect(pids.filter(lives)).toEqual(pids);
   for (const one of [child, early]) one.kill('SIGKILL');
+  await until(() => pids.filter(lives).length === 0, 'they have ended');
+});
+
+test('no process outlives a launcher that is killed', async () => {
+  const launcher = spawn(process.execPath, [path.resolve('apps/cli/bin/millrace.mjs'), 'up', '--port', '0', '--data', await temporaryFolder()], { stdio: ['ignore', 'pipe', 'ignore'] });
+  onTestFinished(() => { launcher.kill(); });
+  await until(async () => (await descendants(launcher.pid as number)).length === 5, 'its processes');
+  const pids = await descendants(launcher.pid as number);
+  expect(pids.filter(lives)).toEqual(pids);
+  launcher.kill('SIGKILL');
   await until(() => pids.filter(lives).length === 0, 'they have ended');
 });
 

@@ -17,7 +17,8 @@ const { node, redisServer, wrk } = await setUp({ redis: startsRedis.has(command)
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const child = spawn(node, [main, ...commandLine], {
-  stdio: 'inherit',
+  // By the IPC channel it learns of the launcher's death, even by SIGKILL.
+  stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   env: {
     // Node keeps there what it has made of the sources: processes start with little more than half the work.
     NODE_COMPILE_CACHE: privateFolders('compiled')[0],

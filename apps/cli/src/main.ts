@@ -28,6 +28,10 @@ const keyOption = () => new Option('--key <key>', 'API key, where the API asks f
 const dataOption = (meaning: string) => new Option('--data <folder>', meaning).default('.millrace/redis');
 const modelsOption = () => new Option('--models <folder>', 'model repository: <name>/<version>/model.onnx').default(env['MILLRACE_MODELS'] ?? bundledModels, 'the bundled models');
 
+// Without the launcher nobody could stop it; it ends as on SIGTERM.
+if (process.connected) process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+process.channel?.unref();
+
 const program = new Command('millrace')
   .description('Queue-driven inference for ONNX models.')
   .version(manifest.version)

@@ -2,6 +2,8 @@
 import type { Logger } from './logger.ts';
 
 const aliveEveryMs = 1000;
+/** With the parent the Redis that it ran may be gone, which parts that stop would wait for. */
+const orphanGraceMs = 5000;
 
 interface Owned {
   readonly name: string;
@@ -20,11 +22,11 @@ export class Lifecycle {
     this.#graceMs = graceMs;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#onSignal(signal));
     // A parent that spawned us with an IPC channel and dies (even by SIGKILL) closes it.
-    process.on('disconnect', () => this.#onSignal('parent gone'));
+    process.on('disconnect', () => this.#onSignal('parent gone', orphanGraceMs));
     process.on('uncaughtException', (error) => this.fail(error));
     process.on('unhandledRejection', (error) => this.fail(error));
     // It may have died while this process was loading its code.
-    if (isOrphan()) this.#onSignal('parent gone');
+    if (isOrphan()) this.#onSignal('parent gone', orphanGraceMs);
     // A parent that hears nothing takes this process for one that hangs (service.ts). Where the channel is closing, it is gone itself.
     setInterval(() => { if (process.connected) process.send?.('alive', () => {}); }, aliveEveryMs).unref();
   }
@@ -37,25 +39,25 @@ export class Lifecycle {
   /** Something broke that nothing here can mend, also while starting: stops what has been started and exits with 1. */
   fail(error: unknown): void {
     this.#log.fatal({ err: error }, 'process failed');
-    if (!this.#ending) void this.#end(1);
+    if (!this.#ending) void this.#end(1, this.#graceMs);
   }
 
-  #onSignal(reason: string): void {
+  #onSignal(reason: string, mostMs = Infinity): void {
     if (this.#ending) {
       this.#log.warn({ reason }, 'second signal, exiting at once');
       exitNow();
     }
     this.#log.info({ reason }, 'stopping');
-    void this.#end(0);
+    void this.#end(0, Math.min(mostMs, this.#graceMs));
   }
 
   /** Stops every part in reverse and exits. What does not stop within the grace period is left. */
-  async #end(exitCode: number): Promise<void> {
+  async #end(exitCode: number, graceMs: number): Promise<void> {
     this.#ending = true;
     setTimeout(() => {
-      this.#log.error({ graceMs: this.#graceMs }, 'grace period is over, exiting');
+      this.#log.error({ graceMs }, 'grace period is over, exiting');
       exitNow();
-    }, this.#graceMs);
+    }, graceMs);
     for (const { name, stop } of this.#owned.toReversed()) {
       try {
         await stop();
@@ -64,7 +66,7 @@ export class Lifecycle {
       }
     }
     this.#log.info('stopped');
-    // With the parent the readers of the log are gone. At an exit sonic-boom 4.2.1 tries for ever to write to a broken pipe.
+    // With the parent the readers of the log and of the exit code are gone; writing the rest of the log would only fail.
     if (isOrphan()) exitNow();
     process.exit(exitCode);
   }

@@ -7,7 +7,10 @@ export type { Logger } from 'pino';
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
-/** A logger that writes one JSON object a line to standard output: `ts` (ISO 8601), `level`, `service`, `version`, `host`, `pid`, `msg`, fields. */
+/**
+ * A logger that writes one JSON object a line to standard output: `ts` (ISO 8601), `level`, `service`, `version`, `host`, `pid`, `msg`, fields.
+ * package.json gives pino a newer sonic-boom than its own, which would write a fatal line to a pipe without a reader for ever.
+ */
 export function createLogger(service: string, version: string, level: (typeof logLevels)[number]): Logger {
   return pino({
     level,
