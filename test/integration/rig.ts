@@ -136,10 +136,10 @@ export function predict(system: System, model: string, inputs: unknown, more: ob
   return send(system, 'POST', '/api/v1/predictions', { model, inputs, ...more }, { prefer: 'wait=30' });
 }
 
-/** Waits until a prediction has ended, however long that takes and whatever the API answers meanwhile. */
+/** Waits until a prediction has ended, whatever the API answers meanwhile. */
 export function endOf(system: System, id: string): Promise<Prediction> {
   return until(async () => {
-    const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=60`);
+    const { status, body } = await send(system, 'GET', `/api/v1/predictions/${id}?wait=10`);
     return status === 200 && body.completed_at !== null && body as Prediction;
   }, `${id} to end`, 100);
 }

@@ -22,7 +22,6 @@ import { Predictions } from './predictions.ts';
 import { createServer } from './server.ts';
 import { Targets } from './targets.ts';
 import { TenantFeeds } from './tenant-feeds.ts';
-import { Texts } from './texts.ts';
 import { Waiters } from './waiters.ts';
 
 const config = startingConfig('The Millrace API', ApiConfig, process);
@@ -57,9 +56,7 @@ const exposed = await isExposed(config.host);
 refuseOpenDoor(config.host, exposed, keys);
 const producer = new Producer(redis, retentionSeconds);
 life.own('producer', () => producer.close());
-const texts = new Texts();
-life.own('texts', () => texts.stop());
-const waiters = new Waiters({ redis, texts, connectBlocking: () => connectAs('blocking'), node: randomUUID(), retentionSeconds, onError });
+const waiters = new Waiters({ redis, connectBlocking: () => connectAs('blocking'), node: randomUUID(), retentionSeconds, onError });
 waiters.start();
 life.own('waiters', () => waiters.stop());
 
@@ -75,7 +72,7 @@ const registry = createRegistry('api', manifest.version);
 const metrics = createApiMetrics(registry);
 observePools(registry, admission);
 const predictions = new Predictions({ redis, pools, waiters, metrics, retentionSeconds });
-const predictionStreams = new PredictionStreams({ redis, predictions, texts, waiters, onError });
+const predictionStreams = new PredictionStreams({ redis, predictions, waiters, onError });
 predictionStreams.start();
 life.own('prediction streams', () => predictionStreams.stop());
 const feeds = new TenantFeeds({ redis, pools, onError });
@@ -91,7 +88,7 @@ const server = await createServer({
   endpoints: new Endpoints({ store: endpointStore, deliveries, targets }),
   deliveries: new Deliveries(deliveries),
   backfills: new Backfills({ store: new BackfillStore(redis, retentionSeconds), idempotency, repository, places: config, targets }),
-  redis, pools, admission, predictions, texts, streams, predictionStreams, feeds,
+  redis, pools, admission, predictions, streams, predictionStreams, feeds,
   checks: {
     redis: () => redis.ping(),
     models: () => { if (repository.models.length === 0) throw new Error(`no model in ${config.models}`); },

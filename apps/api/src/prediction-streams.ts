@@ -1,15 +1,13 @@
 // The event streams of single predictions: the present state, then every later one until the end, which waiters tell of at once.
-import { type Address, eventOf, MillraceError, type Outcome, parsePredictionId, type Pending, type Prediction, presentPrediction, type ResultRecord, standingOf } from '@millrace/protocol';
+import { type Address, eventOf, MillraceError, type Outcome, parsePredictionId, type Pending, type Prediction, presentPrediction } from '@millrace/protocol';
 import { type Progress, readProgress, type Redis, rethrowUnavailable } from '@millrace/queue';
 import type { EventStream, StreamEvent } from './event-stream.ts';
 import { type Predictions, revisionOf } from './predictions.ts';
-import type { Texts } from './texts.ts';
 import type { Waiters, Wake } from './waiters.ts';
 
 export interface PredictionStreamsOptions {
   readonly redis: Redis;
   readonly predictions: Predictions;
-  readonly texts: Texts;
   readonly waiters: Waiters;
   readonly onError: (error: unknown) => void;
 }
@@ -58,8 +56,8 @@ export class PredictionStreams {
     const { predictions, waiters } = this.#options;
     const { known } = await predictions.find(id, tenant);
     if ('outcome' in known) {
-      if (revisionOf(standingOf(known)) === lastEventId) return undefined;
-      const end = await this.#endOf(id, known);
+      const end = endOf(presentPrediction(id, known));
+      if (end.id === lastEventId) return undefined;
       return endWith(openStream(), end);
     }
     const address = parsePredictionId(id) as Address;
@@ -67,7 +65,7 @@ export class PredictionStreams {
     const { stream } = follower;
     const wake: Wake = (_id, reply) => {
       if (reply === undefined) stream.end();
-      else endWith(stream, endEvent(JSON.parse(reply) as Prediction, reply));
+      else endWith(stream, endOf(JSON.parse(reply) as Prediction, reply));
     };
     this.#followers.add(follower);
     stream.body.once('close', () => {
@@ -102,14 +100,10 @@ export class PredictionStreams {
     }
   }
 
-  async #endOf(id: string, record: ResultRecord): Promise<StreamEvent> {
-    return endEvent(standingOf(record), await this.#options.texts.of(id, record));
-  }
-
   async #tellEnd({ id, tenant, stream }: Follower): Promise<void> {
     try {
       const { known } = await this.#options.predictions.find(id, tenant);
-      if ('outcome' in known) endWith(stream, await this.#endOf(id, known));
+      if ('outcome' in known) endWith(stream, endOf(presentPrediction(id, known)));
     } catch (error) {
       if (!(error instanceof MillraceError) || error.code === 'queue-unavailable') throw error;
       // It is gone, as its client will be told when it comes back.
@@ -143,6 +137,7 @@ function endWith(stream: EventStream, end: StreamEvent): EventStream {
   return stream;
 }
 
-function endEvent(standing: Pick<Prediction, 'status' | 'attempts'>, text: string): StreamEvent {
-  return { id: revisionOf(standing), type: eventOf[standing.status as Outcome].slice('prediction.'.length), data: text };
+/** `text`: the prediction as JSON, where it came so: what was parsed of it may have lost digits. */
+function endOf(prediction: Prediction, text = JSON.stringify(prediction)): StreamEvent {
+  return { id: revisionOf(prediction), type: eventOf[prediction.status as Outcome].slice('prediction.'.length), data: text };
 }

@@ -1,8 +1,7 @@
 // Requests that wait for results, and what wakes them: a reply stream per pool. Wake-ups are hints, the results hash is
 // the truth: whoever waits longer than a moment is looked up there.
-import { type Address, parsePredictionId } from '@millrace/protocol';
+import { type Address, parsePredictionId, presentPrediction } from '@millrace/protocol';
 import { lookupSettled, type Redis, ReplyReader, Settler, type Wanted } from '@millrace/queue';
-import type { Texts } from './texts.ts';
 
 interface Waiter {
   readonly since: number;
@@ -15,7 +14,6 @@ export type Wake = (id: string, reply: string | undefined) => void;
 
 export interface WaitersOptions {
   readonly redis: Redis;
-  readonly texts: Texts;
   /** Opens the connection that waits for the replies of one pool. */
   readonly connectBlocking: () => Redis;
   readonly node: string;
@@ -159,8 +157,6 @@ export class Waiters {
       const address = parsePredictionId(id);
       return tenant === undefined || !address ? [] : [{ id, address, tenant }];
     });
-    const { redis, texts } = this.#options;
-    const found = await lookupSettled(redis, wanted);
-    await Promise.all(found.map(async ([id, record]) => this.#wake(id, await texts.of(id, record))));
+    for (const [id, record] of await lookupSettled(this.#options.redis, wanted)) this.#wake(id, JSON.stringify(presentPrediction(id, record)));
   }
 }

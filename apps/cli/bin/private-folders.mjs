@@ -20,6 +20,16 @@ export function privateFolders(name, env = process.env) {
 }
 
 /**
+ * The folders of PATH.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {string[]}
+ */
+export function pathFolders(env) {
+  return (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
+}
+
+/**
  * The folders that a program may stand in: those of PATH, then its private ones.
  *
  * @param {string} name of the private ones
@@ -27,6 +37,5 @@ export function privateFolders(name, env = process.env) {
  * @returns {string[]}
  */
 export function programFolders(name, env = process.env) {
-  const onPath = (env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
-  return [...onPath, ...privateFolders(name, env)];
+  return [...pathFolders(env), ...privateFolders(name, env)];
 }

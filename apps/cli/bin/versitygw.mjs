@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run, say } from './command.mjs';
 import { unpackFromApt } from './private-apt.mjs';
-import { privateFolders, programFolders } from './private-folders.mjs';
+import { pathFolders, privateFolders, programFolders } from './private-folders.mjs';
 
 const version = 'v1.8.0';
 const privateName = `versitygw-${version}`;
@@ -48,7 +48,7 @@ export function findOrInstallVersitygw(env = process.env) {
 
 /** @param {NodeJS.ProcessEnv} env */
 function goOnPath(env) {
-  const go = programFolders('go', env).map((folder) => path.join(folder, 'go')).find((file) => existsSync(file));
+  const go = pathFolders(env).map((folder) => path.join(folder, 'go')).find((file) => existsSync(file));
   const minor = go && /go1\.(\d+)/.exec(run(go, ['version'], { failure: `${go} does not run. ${advice}`, env }))?.[1];
   return go && Number(minor) >= 21 ? { go, itsEnv: env } : undefined;
 }

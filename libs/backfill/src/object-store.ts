@@ -41,7 +41,9 @@ const firstDelayMs = 200;
 /** 10,000 parts of it make 160 GiB; at most four are in memory at a time. */
 const partBytes = 16 * 1024 * 1024;
 /** So much is read with one request, and held in memory. */
-const pieceBytes = 8 * 1024 * 1024;
+const rangeBytes = 8 * 1024 * 1024;
+/** And handed on in these, so that who counts bytes counts them when they are used. */
+const pieceBytes = 256 * 1024;
 
 /** Tries again what may pass by itself. Throws MillraceError `storage-unavailable`. */
 export class ObjectStore {
@@ -67,38 +69,44 @@ export class ObjectStore {
   }
 
   /**
-   * In pieces, each fetched as a whole: whoever reads takes their time, and no server keeps a connection open for so long
+   * In ranges, each fetched as a whole: whoever reads takes their time, and no server keeps a connection open for so long
    * (where it closes one that is read slowly, the fetch of Node 24 fails an assertion that nobody can catch, undici's issue 5360).
    */
   async* read(name: ObjectName, { start = 0, etag, signal }: ReadOptions = {}): AsyncGenerator<Uint8Array> {
     let match = etag === undefined ? null : `"${etag}"`;
-    for (let at = start; ;) {
-      signal?.throwIfAborted();
-      const piece = await persist(name, () => this.#readPiece(name, at, match)).catch((error: unknown) => {
+    let size = Infinity;
+    for (let at = start; at < size;) {
+      const range = await persist(name, () => this.#readRange(name, at, match)).catch((error: unknown) => {
+        // There is nothing from there on: it is empty, or was read to its end before.
+        if (at === start && statusOf(error) === 416) return undefined;
         throw etag === undefined ? error : changedOr(error, name);
       });
-      if (piece.bytes.length > 0) yield piece.bytes;
-      if (piece.bytes.length < pieceBytes) return;
-      at += piece.bytes.length;
-      match = piece.etag;
+      if (!range) return;
+      const { bytes } = range;
+      for (let from = 0; from < bytes.length; from += pieceBytes) {
+        signal?.throwIfAborted();
+        yield bytes.subarray(from, from + pieceBytes);
+      }
+      at += bytes.length;
+      ({ size, etag: match } = range);
     }
   }
 
-  /** A shorter one is the last. `match`: an entity tag that the object must have; the answer has the one that it has. */
-  async #readPiece({ bucket, key }: ObjectName, start: number, match: string | null): Promise<{ bytes: Uint8Array; etag: string | null }> {
-    const headers = new Headers({ range: `bytes=${start}-${start + pieceBytes - 1}` });
+  /** From `start` on, and how large the whole object is. `match`: the entity tag that it must have. */
+  async #readRange({ bucket, key }: ObjectName, start: number, match: string | null): Promise<{ bytes: Uint8Array; size: number; etag: string | null }> {
+    const headers = new Headers({ range: `bytes=${start}-${start + rangeBytes - 1}` });
     if (match !== null) headers.set('if-match', match);
-    try {
-      const response = await this.#client.makeRequest({ method: 'GET', bucketName: bucket, objectName: key, headers, statusCode: 206, returnBody: true });
-      const encoding = response.headers.get('content-encoding') ?? '';
-      // Fetch decodes them, and knows no piece of one.
-      if (/gzip|deflate|br|zstd/.test(encoding)) throw new MillraceError('unreadable-input', `${uriOf({ bucket, key })} is stored with Content-Encoding ${encoding}; store it without, and compressed text with a name that ends in .gz`);
-      return { bytes: await response.bytes(), etag: response.headers.get('etag') };
-    } catch (error) {
-      // There is nothing from there on.
-      if (error instanceof S3Errors.ServerError && error.statusCode === 416) return { bytes: new Uint8Array(), etag: match };
-      throw error;
+    const response = await this.#client.makeRequest({ method: 'GET', bucketName: bucket, objectName: key, headers, statusCode: 206, returnBody: true });
+    const encoding = response.headers.get('content-encoding') ?? '';
+    // Fetch decodes them, and cannot where the beginning is missing.
+    if (/gzip|deflate|br|zstd/.test(encoding)) {
+      await response.body?.cancel();
+      throw new MillraceError('unreadable-input', `${uriOf({ bucket, key })} is stored with Content-Encoding ${encoding}; store it without, and compressed text with a name that ends in .gz`);
     }
+    const range = response.headers.get('content-range') ?? '';
+    const [, size] = /\/(\d+)$/.exec(range) ?? [];
+    if (size === undefined) throw new Error(`the store does not tell how large it is, with Content-Range ${range}`);
+    return { bytes: await response.bytes(), size: Number(size), etag: response.headers.get('etag') };
   }
 
   /** Undefined where there is no such object. */
@@ -172,9 +180,14 @@ async function persist<T>(name: ObjectName, request: (bucketName: string) => Pro
 
 /** An object that was described before, and is gone or has another etag. */
 function changedOr(error: unknown, name: ObjectName): unknown {
-  const status = error instanceof MillraceError && error.cause instanceof S3Errors.ServerError ? error.cause.statusCode : undefined;
+  const status = statusOf(error);
   if (status !== 404 && status !== 412) return error;
   return new MillraceError('input-changed', `${uriOf(name)} ${status === 404 ? 'is gone' : 'was changed'}`, { cause: error });
+}
+
+/** What the server has answered. */
+function statusOf(error: unknown): number | undefined {
+  return error instanceof MillraceError && error.cause instanceof S3Errors.ServerError ? error.cause.statusCode : undefined;
 }
 
 function isLocal(error: unknown): boolean {

@@ -103,14 +103,14 @@ async function stagedRecords(work: WorkPlace): Promise<readonly StagedRecord[]> 
 /** Stages behind `from` to the input's end, or until somebody else has staged the next chunk. */
 async function* stageRest(plan: Plan, from: Cursor, { work, objects, signal, onProgress, rowsAfter }: StageOptions): AsyncGenerator<Chunk> {
   const { source: { files, format, encoding }, data: { input: { uri } } } = plan;
-  const bytesBefore = (file: number) => files.slice(0, file).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const totalBytes = bytesBefore(files.length);
-  let bytes = bytesBefore(from.file);
+  let totalBytes = 0;
+  const bytesBefore = files.map(({ sizeBytes }) => (totalBytes += sizeBytes) - sizeBytes);
+  let bytes = bytesBefore[from.file] ?? totalBytes;
   const onRead = (count: number): void => {
     bytes += count;
   };
   // What is read ahead of the rows would tell too few of them in the rest.
-  const bytesUntil = ({ file, offset }: Cursor) => (format !== 'parquet' && isPlain(files[file] as SourceFile, encoding) ? bytesBefore(file) + offset : bytes);
+  const bytesUntil = ({ file, offset }: Cursor) => (format !== 'parquet' && isPlain(files[file] as SourceFile, encoding) ? (bytesBefore[file] as number) + offset : bytes);
   let end = from;
   let last: Promise<Chunk | undefined> | undefined;
   const writing: Promise<Chunk | undefined>[] = [];

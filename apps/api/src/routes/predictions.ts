@@ -1,27 +1,28 @@
 import {
   FaultList, httpLimits, MillraceError, type OutputFormat, outputFormats, type Pending, Prediction, PredictionBatch,
-  PredictionBatchRequest, PredictionRequest, presentPrediction, problemOf, problemResponses, standingOf,
+  PredictionBatchRequest, PredictionRequest, presentPrediction, problemOf, problemResponses, type ResultRecord, standingOf,
 } from '@millrace/protocol';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { CheckedPrediction, Checker } from '../check.ts';
+import { FairShare } from '../fair-share.ts';
 import { formOf, objectOr } from '../form.ts';
 import { idempotencyOf, idempotencyOfItem } from '../idempotency.ts';
 import type { Intake, SubmitOptions, Submitted } from '../intake.ts';
 import type { ApiMetrics } from '../metrics.ts';
 import { type Predictions, revisionOf } from '../predictions.ts';
 import { faultsOf } from '../problems.ts';
-import type { Texts } from '../texts.ts';
 
 export interface PredictionRoutes {
   readonly checker: Checker;
   readonly intake: Intake;
   readonly predictions: Predictions;
-  readonly texts: Texts;
   readonly metrics: ApiMetrics;
 }
 
 const json = 'application/json; charset=utf-8';
+/** Outputs with so many characters of base64, or so many strings, take two milliseconds or so to present. */
+const largeOutputs = 32 * 1024;
 
 const SubmitHeaders = Type.Object({
   'idempotency-key': Type.Optional(Type.String({ description: 'Repeated with the same body, the submission answers with the prediction that the first one made; with another body it is refused. Remembered as long as results are kept' })),
@@ -35,8 +36,9 @@ const Read = Type.Object({
 interface ReadQuery { wait?: string; format?: OutputFormat }
 
 /** Submitting, reading and canceling predictions. */
-export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, texts, metrics }: PredictionRoutes): void {
+export function predictionRoutes(app: FastifyInstance, { checker, intake, predictions, metrics }: PredictionRoutes): void {
   const tags = ['predictions'];
+  const largeReads = new FairShare();
   const stateNow = ({ id, checked, replayed }: Submitted, { tenant, waitMs }: SubmitOptions) => {
     if (replayed) return predictions.now(id, tenant, queued(checked), waitMs);
     return waitMs === 0 ? queued(checked) : predictions.now(id, tenant, queued(checked));
@@ -65,8 +67,8 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     if (replayed) void reply.header('idempotency-replayed', 'true');
     if (settled !== undefined) return reply.type(json).send(settled);
     const known = await stateNow(submitted, { tenant, waitMs });
-    if (!('outcome' in known)) void reply.code(202).header('retry-after', 1);
-    return reply.type(json).send(await texts.of(id, known));
+    if ('outcome' in known) return presentPrediction(id, known);
+    return reply.code(202).header('retry-after', 1).send(presentPrediction(id, known));
   });
 
   app.post<{ Body: { requests?: unknown } }>('/predictions::batch', {
@@ -95,7 +97,7 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
         const submitted = await intake.submit(checked, { tenant, waitMs, reservation: idempotencyOfItem(reservation, index), span: request.span });
         if (submitted.reply !== undefined || (waitMs === 0 && !submitted.replayed)) return submitted;
         const known = await stateNow(submitted, { tenant, waitMs });
-        return { ...submitted, reply: await texts.of(submitted.id, known), settled: 'outcome' in known };
+        return { ...submitted, reply: JSON.stringify(presentPrediction(submitted.id, known)), settled: 'outcome' in known };
       } catch (error) {
         if (!(error instanceof MillraceError)) throw error;
         metrics.rejected.inc({ reason: error.code });
@@ -126,7 +128,9 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!('outcome' in known)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
-    return reply.type(json).send(await texts.of(id, known, { format }));
+    const text = () => JSON.stringify(presentPrediction(id, known, { format }));
+    // Its client may have left until then.
+    return reply.type(json).send(isLarge(known) ? await largeReads.run(() => (reply.raw.destroyed ? '' : text())) : text());
   });
 
   app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
@@ -172,6 +176,11 @@ function batchText(results: readonly (Submitted | MillraceError)[]): string {
 function queued({ version, bundled }: CheckedPrediction): Pending {
   const { acceptedAt, echo } = bundled;
   return { state: 'queued', model: version.id.name, version: version.id.version, acceptedAt, ...(echo && { echo }) };
+}
+
+function isLarge(known: ResultRecord | Pending): boolean {
+  const outputs = 'outcome' in known ? Object.values(known.outputs ?? {}) : [];
+  return outputs.reduce((sum, { data }) => sum + data.length, 0) > largeOutputs;
 }
 
 /** Reads `Prefer: wait=<seconds>` and says what is done of it. */
