@@ -128,9 +128,9 @@ export function predictionRoutes(app: FastifyInstance, { checker, intake, predic
     void reply.header('etag', etag).header('cache-control', 'no-cache');
     if (!('outcome' in known)) void reply.header('retry-after', 1);
     if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
-    const text = () => JSON.stringify(presentPrediction(id, known, { format }));
-    // Its client may have left until then.
-    return reply.type(json).send(isLarge(known) ? await largeReads.run(() => (reply.raw.destroyed ? '' : text())) : text());
+    // Where the client has left by then, there is nothing to make.
+    const text = () => (reply.raw.destroyed ? '' : JSON.stringify(presentPrediction(id, known, { format })));
+    return reply.type(json).send(isLarge(known) ? await largeReads.run(text) : text());
   });
 
   app.post<{ Params: { id: string } }>('/predictions/:id/cancel', {
