@@ -1,6 +1,7 @@
 // The command line: `millrace up | predict | models | backfill | keys | webhooks | demo | bench`.
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { onceOrphaned } from '@millrace/process';
 import { backfillFormats, backfillStates, backfillWishes, deliveryStates, encodings, outputFormats, type Scope, scopes, tenantPattern, vectorForms } from '@millrace/protocol';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
@@ -29,7 +30,7 @@ const dataOption = (meaning: string) => new Option('--data <folder>', meaning).d
 const modelsOption = () => new Option('--models <folder>', 'model repository: <name>/<version>/model.onnx').default(env['MILLRACE_MODELS'] ?? bundledModels, 'the bundled models');
 
 // Without the launcher nobody could stop it; it ends as on SIGTERM.
-if (process.connected) process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+onceOrphaned(() => process.kill(process.pid, 'SIGTERM'));
 process.channel?.unref();
 
 const program = new Command('millrace')

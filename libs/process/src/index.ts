@@ -1,6 +1,6 @@
 export { ConfigError, readConfig, startingConfig } from './config.ts';
 export { type Checks, type HealthReport, runChecks, serveHealth } from './health.ts';
-export { Lifecycle } from './lifecycle.ts';
+export { Lifecycle, onceOrphaned } from './lifecycle.ts';
 export { createLogger, type Logger, logLevels, printableUrl } from './logger.ts';
 export { buckets, Counter, createRegistry, Gauge, Histogram, type Registry } from './metrics.ts';
 export { lowerPriority } from './priority.ts';

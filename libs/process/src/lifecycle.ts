@@ -21,12 +21,9 @@ export class Lifecycle {
     this.#log = log;
     this.#graceMs = graceMs;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#onSignal(signal));
-    // A parent that spawned us with an IPC channel and dies (even by SIGKILL) closes it.
-    process.on('disconnect', () => this.#onSignal('parent gone', orphanGraceMs));
     process.on('uncaughtException', (error) => this.fail(error));
     process.on('unhandledRejection', (error) => this.fail(error));
-    // It may have died while this process was loading its code.
-    if (isOrphan()) this.#onSignal('parent gone', orphanGraceMs);
+    onceOrphaned(() => this.#onSignal('parent gone', orphanGraceMs));
     // A parent that hears nothing takes this process for one that hangs (service.ts). Where the channel is closing, it is gone itself.
     setInterval(() => { if (process.connected) process.send?.('alive', () => {}); }, aliveEveryMs).unref();
   }
@@ -70,6 +67,13 @@ export class Lifecycle {
     if (isOrphan()) exitNow();
     process.exit(exitCode);
   }
+}
+
+/** Calls `end` when a parent that spawned this process with an IPC channel dies, even by SIGKILL: that closes it. */
+export function onceOrphaned(end: () => void): void {
+  process.once('disconnect', end);
+  // It may have died while this process was loading its code.
+  if (isOrphan()) end();
 }
 
 /** Whether there was an IPC channel to a parent, and is none any more. Where there never was one, `connected` is missing. */
